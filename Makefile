@@ -1,0 +1,35 @@
+# setup makes .venv and installs the package into it; the other targets call it first.
+#   make demo                       the whole loop on the built-in lab, ends in runs/demo/report.html
+#   make PYTHON=python3.12 setup    with another interpreter (3.11 or newer)
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# Several processes share few cores; spinning BLAS threads cost many times the work itself.
+export OMP_NUM_THREADS := 1
+
+.PHONY: setup demo test check bench
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("selfdev needs Python 3.11 or newer and this is " + sys.version.split()[0] + "; try make PYTHON=python3.12 setup")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -e '.[dev]'
+	@touch $(STAMP)
+
+demo: setup
+	$(BIN)/selfdev run configs/lab.yaml --out runs/demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy selfdev tests scripts benchmarks
+	@$(MAKE) --no-print-directory test
+
+bench: setup
+	$(BIN)/python benchmarks/merge_and_score.py

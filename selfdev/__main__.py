@@ -1,0 +1,6 @@
+"""`python -m selfdev` is the command `selfdev`."""
+
+from selfdev.cli import main
+
+if __name__ == "__main__":
+    main()

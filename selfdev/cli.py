@@ -1,0 +1,239 @@
+"""The command line: it parses, calls the functions of `selfdev.api` and prints what they return.
+
+Nothing heavy is imported before a verb is at work, so that `selfdev --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfdev.answer import answer, show_any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="selfdev",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: half the time to start
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A language model writes, tests and learns to write programs that improve itself.",
+)
+lab = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="The tiny built-in models: train, check and find them."
+)
+app.add_typer(lab, name="lab")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a config key, e.g. factory.programs=64."),
+]
+
+
+def main() -> None:
+    """Entry point of the command `selfdev`."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(version_of("selfdev"))
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file, e.g. configs/lab.yaml.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; by default runs/NAME. A run in it goes on.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the loop, or go on with it where the run folder exists."""
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.run(config, out, overrides or [])
+
+    def show(result: Any, console: Console) -> None:
+        from selfdev.terminal import print_run
+
+        print_run(result, console)
+
+    interrupted = "Interrupted; every finished attempt is kept. Give the same command again to go on."
+    answer(work, show, as_json, interrupted)
+
+
+@app.command()
+def merge(
+    program: Annotated[str, typer.Argument(help="Built-in name, or a .py file or text with a fenced block.")],
+    seed: Annotated[str, typer.Option(help="Model to improve: a folder, hub id or lab:FAMILY/NAME.")],
+    expert: Annotated[list[str], typer.Option(metavar="NAME=DIR", help="A relative of the seed; repeat it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for the merged checkpoint; none: only try.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the program, a JSON value.")
+    ] = None,
+    scope: Annotated[str, typer.Option(help="Parameters it sees: mlp, all or a regular expression.")] = "mlp",
+    show_dtype: Annotated[
+        str, typer.Option(help="Dtype in which it sees tensors: stored or float32.")
+    ] = "stored",
+    random_seed: Annotated[int, typer.Option(help="Seed of its random numbers.", min=0)] = 0,
+    timeout: Annotated[float, typer.Option(help="Most wall time, seconds.", min=0.1)] = 600.0,
+    memory: Annotated[float, typer.Option(help="Most memory, GiB.", min=0.1)] = 16.0,
+    accept_weaker: Annotated[
+        bool, typer.Option("--accept-weaker", help="Go on where this machine lacks a confinement layer.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run one program on given models and write the merged checkpoint."""
+    experts = [_pair(text, "--expert") for text in expert]
+    parameters = {
+        name: _json_value(name, value) for name, value in (_pair(t, "--param") for t in param or [])
+    }
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.merge(
+            program,
+            seed,
+            experts,
+            out=out,
+            parameters=parameters,
+            scope=scope,
+            dtype=_shown(show_dtype),
+            random_seed=random_seed,
+            timeout=timeout,
+            memory=memory,
+            accept_weaker=accept_weaker,
+        )
+
+    answer(work, show_any, as_json)
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Argument(help="Model: a folder, hub id or lab:FAMILY/NAME.")],
+    task: Annotated[str, typer.Option(help="lab, gsm8k, math or a .jsonl file.")] = "lab",
+    split: Annotated[str, typer.Option(help="Which questions: dev or test.")] = "test",
+    limit: Annotated[int, typer.Option(help="Only the first so many questions; 0: all.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score a model on a task, with its interval."""
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.score(model, task, split=split, limit=limit)
+
+    answer(work, show_any, as_json)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write report.html of a run again."""
+
+    def work() -> dict[str, Any]:
+        from selfdev import api
+
+        return {"report": api.report(run)}
+
+    answer(work, show_any, as_json)
+
+
+@app.command("config-schema")
+def config_schema(as_json: AsJson = False) -> None:
+    """Print the JSON schema of the config."""
+
+    def work() -> dict[str, Any]:
+        from selfdev import config
+
+        return config.config_schema()
+
+    def show(schema: dict[str, Any], _: Console) -> None:
+        typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
+
+    answer(work, show, as_json)
+
+
+@lab.command()
+def build(
+    out: Annotated[Path, typer.Option(help="New folder for the models.")],
+    family: Annotated[str, typer.Option(help="a, or b for the other size.")] = "a",
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a family of lab models from nothing (up to half an hour)."""
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.lab_build(family, seed, out)
+
+    answer(work, show_any, as_json)
+
+
+@lab.command()
+def check(
+    family: Annotated[str, typer.Option(help="a or b.")] = "a",
+    as_json: AsJson = False,
+) -> None:
+    """Measure whether the lab is a fair arena: tuned baseline over seed, oracle search over baseline."""
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.lab_check(family)
+
+    answer(work, show_any, as_json)
+
+
+@lab.command("path")
+def lab_path(as_json: AsJson = False) -> None:
+    """Print where the built-in models lie."""
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.lab_paths()
+
+    answer(work, show_any, as_json)
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise typer.BadParameter(f"{text!r} must have the form NAME=VALUE", param_hint=option)
+    return name, value
+
+
+def _shown(show_dtype: str) -> str | None:
+    if show_dtype not in ("stored", "float32"):
+        raise typer.BadParameter(f"{show_dtype!r} must be stored or float32", param_hint="--show-dtype")
+    return "F32" if show_dtype == "float32" else None
+
+
+def _json_value(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(
+            f"{name}={text}: {text!r} is not a JSON value ({error.msg})", param_hint="--param"
+        ) from None

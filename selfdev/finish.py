@@ -1,0 +1,154 @@
+"""The end of a run: finalists on fresh dev questions, then the test set, opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from selfdev import gate
+from selfdev.archive import Archive
+from selfdev.checkpoints import Checkpoint
+from selfdev.findings import SIGNIFICANT
+from selfdev.library import load_program
+from selfdev.loop import Progress, try_attempts
+from selfdev.records import Attempt, Score, best_first, fully_scored
+from selfdev.results import Kind, TestRow
+from selfdev.settings import Config
+from selfdev.stats import mcnemar
+from selfdev.workers import ExamName, Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Something that is examined: a program (`attempt`) or a whole model (`checkpoint`)."""
+
+    name: str
+    kind: Kind
+    attempt: Attempt | None = None
+    checkpoint: Checkpoint | None = None
+
+
+def tune_baselines(config: Config, archive: Archive, workers: Workers, progress: Progress) -> None:
+    """Try every parameter set of every human-designed method on dev, on the road all programs take."""
+    if not archive.attempts("baseline", 0):
+        names, texts = [], []
+        for name, grid in config.baselines.items():
+            for values in grid:
+                shown = [f"{key}={value}" for key, value in values.items()] or ["as it is"]
+                names.append(" ".join([name, *shown]))
+                texts.append(load_program(name, values).code)
+        archive.add_written("baseline", 0, names, texts, [config.seed] * len(texts))
+    try_attempts("baseline", 0, archive, workers, progress)
+
+
+def tuned(archive: Archive) -> list[Attempt]:
+    """The best parameter set of each human-designed method, by dev, best method first."""
+    best: dict[str, Attempt] = {}
+    for attempt in best_first(fully_scored(archive.attempts("baseline", 0))):
+        best.setdefault(attempt.name.split()[0], attempt)
+    return list(best.values())
+
+
+def finalists(archive: Archive, count: int) -> list[Attempt]:
+    """The best discovered programs by dev, one per behaviour; copies of a model or a baseline are none."""
+    known = {attempt.fingerprint for attempt in archive.attempts("baseline", 0)}
+    found: dict[str, Attempt] = {}
+    for attempt in best_first(fully_scored(archive.attempts("factory"))):
+        if attempt.outcome.copy_of is None and attempt.fingerprint and attempt.fingerprint not in known:
+            found.setdefault(attempt.fingerprint, attempt)
+    return list(found.values())[:count]
+
+
+def name_of(attempt: Attempt) -> str:
+    """What a discovered program is called: its iteration and place."""
+    return f"program {attempt.iteration}.{attempt.index}"
+
+
+def final_examination(
+    config: Config, seed: Checkpoint, experts: Sequence[Checkpoint], archive: Archive, workers: Workers,
+    progress: Progress,
+) -> Candidate:  # fmt: skip
+    """Choose the best program on fresh dev questions, then open the test set once; returns the best."""
+    chosen = [Candidate(name_of(a), "discovered", attempt=a) for a in finalists(archive, config.finalists)]
+    rivals = [Candidate(a.name, "baseline", attempt=a) for a in tuned(archive)]
+    own = Candidate("seed", "seed", checkpoint=seed)
+    examine([own, *rivals, *chosen], "finalist_dev", archive, workers, progress)
+    fresh = archive.examined("finalist_dev")
+    best = max(chosen, key=lambda c: fresh[c.name].accuracy, default=own)
+    others = [Candidate(e.name, "expert", checkpoint=e) for e in experts]
+    asked = [own, *others, *rivals, *([best] if best.kind == "discovered" else [])]
+    if not archive.events("test opened"):
+        archive.log("test opened", for_=[candidate.name for candidate in asked])
+    examine(asked, "test", archive, workers, progress)
+    return best
+
+
+def examine(
+    candidates: Sequence[Candidate], split: ExamName, archive: Archive, workers: Workers, progress: Progress
+) -> None:
+    """Score candidates on finalist_dev or test, those that are not in the archive yet."""
+    done = archive.examined(split)
+    missing = [c for c in candidates if c.name not in done]
+    models = [c for c in missing if c.checkpoint is not None]
+    programs = [c for c in missing if c.attempt is not None]
+    results = workers.examine([(c.checkpoint, split) for c in models if c.checkpoint])
+    for place, score in progress(results, f"{split}: models", len(models)):
+        archive.add_examined(models[place].name, models[place].kind, split, None, score)
+    jobs = [(c.attempt.code, c.attempt.seed, split) for c in programs if c.attempt]
+    for place, tried in progress(workers.try_programs(jobs), f"{split}: programs", len(programs)):
+        candidate = programs[place]
+        if tried.score is None:
+            raise RuntimeError(f"{candidate.name} merged before and now ends in {tried.outcome.state}")
+        ident = candidate.attempt.id if candidate.attempt else None
+        archive.add_examined(candidate.name, candidate.kind, split, ident, tried.score)
+
+
+def test_table(
+    candidates: Sequence[tuple[str, Kind]], test: Mapping[str, Score], dev: Mapping[str, Score]
+) -> tuple[TestRow, ...]:
+    """The rows of the final table, with exact paired p-values against seed and best baseline on test."""
+    asked = [(name, kind) for name, kind in candidates if name in test]
+    rivals = [name for name, kind in asked if kind == "baseline"]
+    rival = max(rivals, key=lambda name: test[name].accuracy, default=None)
+    seed = next(name for name, kind in asked if kind == "seed")
+    rows = []
+    for name, kind in asked:
+        score = test[name]
+        low, high = score.interval
+        rows.append(
+            TestRow(
+                name, kind, score.n, score.correct, score.accuracy, low, high, score.flexible_accuracy,
+                dev[name].n if name in dev else None,
+                dev[name].accuracy if name in dev else None,
+                mcnemar(score.strict, test[rival].strict) if rival and name != rival else None,
+                mcnemar(score.strict, test[seed].strict) if name != seed else None,
+            )
+        )  # fmt: skip
+    return tuple(rows)
+
+
+def notes(rows: Sequence[TestRow], best: str) -> list[str]:
+    """Sentences a reader must not miss: no gain, best equals seed, a format-only gain."""
+    found = next((row for row in rows if row.name == best), None)
+    seed = next(row for row in rows if row.kind == "seed")
+    if found is None or found.kind == "seed":
+        return ["No program beat or even joined the seed: the best model is the seed itself."]
+    said = []
+    if found.p_vs_seed is not None and (found.p_vs_seed >= SIGNIFICANT or found.accuracy <= seed.accuracy):
+        said.append("No gain over the seed: the difference on test is inside its uncertainty.")
+    if found.p_vs_best_baseline is not None and found.p_vs_best_baseline >= SIGNIFICANT:
+        said.append("No gain over the best tuned baseline: the difference on test is inside its uncertainty.")
+    strict, flexible = found.accuracy - seed.accuracy, found.flexible_accuracy - seed.flexible_accuracy
+    if strict > 0 and flexible < strict / 2:
+        said.append("At least half of the gain is in the answer's format: flexible extraction shows less.")
+    return said
+
+
+def check_programs(config: Config) -> None:
+    """Raise before anything slow when a baseline's parameters do not fit it."""
+    for name, grid in config.baselines.items():
+        for values in grid:
+            try:
+                load_program(name, values)
+            except gate.Rejected as refusal:
+                raise ValueError(f"baseline {name} {values}: {refusal}") from refusal

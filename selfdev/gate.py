@@ -1,0 +1,291 @@
+"""The gate: from what a model wrote to a program in the contract, or to INVALID with a reason that helps.
+
+Nothing is executed here: the text is parsed and its tree is walked. The gate keeps honest programs honest
+and turns away the plain attacks early; what gets past it meets the sandbox.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from selfdev import gate_rules as rules
+from selfdev.extraction import FUNCTION, extract, quiet_parse
+from selfdev.parameters import parameters, set_parameters
+from selfdev.records import Program
+
+__all__ = ["Rejected", "check", "extract", "parameters", "set_parameters"]
+
+MAX_CHARACTERS = 20_000
+MAX_REASON = 300
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.expr_context, ast.operator)
+
+
+class Rejected(Exception):
+    """The text is no program in the contract; `str(error)` tells its writer why in 300 characters."""
+
+    def __init__(self, reason: str) -> None:
+        one_line = "".join(c if c.isprintable() else " " for c in reason)
+        super().__init__(one_line[:MAX_REASON])
+
+
+def check(text: str) -> Program:
+    """The program in a completion; raises Rejected. Runs nothing."""
+    if len(text) > MAX_CHARACTERS:
+        raise Rejected(f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are read")
+    code = extract(text)
+    if not code.strip():
+        raise Rejected(f"no code found; write one Python function `def {FUNCTION}(models, device):`")
+    try:
+        tree = _parse(code)
+        _check_contract(tree)
+        _Walk(tree).check()
+    except RecursionError:
+        raise Rejected("the program is nested too deeply") from None
+    return Program(code)
+
+
+def _parse(code: str) -> ast.Module:
+    try:
+        return quiet_parse(code)
+    except SyntaxError as error:
+        lines = code.split("\n")
+        number = error.lineno or 0
+        line = lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
+        last = max((i for i, text in enumerate(lines, 1) if text.strip()), default=0)
+        cut = " (the text seems to be cut off)" if number >= last else ""
+        raise Rejected(f"syntax error at line {number}: {error.msg}{cut}: {line}") from None
+    except (ValueError, MemoryError, RecursionError) as error:
+        raise Rejected(f"cannot be parsed: {str(error)[:100] or 'nested too deeply'}") from None
+
+
+def _check_contract(tree: ast.Module) -> None:
+    """One function of the right name, callable with two arguments, that returns something."""
+    functions = [node for node in tree.body if isinstance(node, Function)]
+    found = [node for node in functions if node.name == FUNCTION]
+    if not found:
+        other = f"; it defines {functions[-1].name}" if functions else ""
+        raise Rejected(f"no function `def {FUNCTION}(models, device):` at top level{other}")
+    if len(found) > 1:
+        raise Rejected(f"{FUNCTION} is defined {len(found)} times; define it once")
+    function = found[0]
+    if isinstance(function, ast.AsyncFunctionDef):
+        raise Rejected(f"{FUNCTION} is async; write a plain function")
+    _check_signature(function.args)
+    own = list(_own_nodes(function))
+    if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own):
+        raise Rejected(f"{FUNCTION} yields; it must return the dict of merged tensors")
+    if not any(isinstance(node, ast.Return) and node.value is not None for node in own):
+        raise Rejected(f"{FUNCTION} never returns a value (cut off?); return the dict name -> merged tensor")
+
+
+def _check_signature(arguments: ast.arguments) -> None:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = len(positional) - len(arguments.defaults)
+    takes_two = len(positional) >= 2 or arguments.vararg is not None
+    keywords = [a.arg for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d is None]
+    if required > 2 or not takes_two or keywords:
+        names = ", ".join([a.arg for a in positional] + keywords)
+        raise Rejected(f"{FUNCTION}({names[:80]}) cannot be called as {FUNCTION}(models, device)")
+
+
+def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function without those of functions and classes inside it."""
+    waiting = [function]
+    while waiting:
+        for child in ast.iter_child_nodes(waiting.pop()):
+            if not isinstance(child, _SCOPES):
+                yield child
+                waiting.append(child)
+
+
+class _Walk:
+    """Every node against the lists, and what would run at definition time against a shorter list."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._tree = tree
+        self._nodes = list(ast.walk(tree))
+        self._modules = {"torch", "math"}  # names bound to allowed modules or to things out of them
+        self._own = {
+            n.attr for n in self._nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
+        }
+        self._own |= {n.name for n in self._nodes if isinstance(n, Function)}
+        self._own -= rules.ATTRIBUTES
+        self._classes = {n.name for n in self._nodes if isinstance(n, ast.ClassDef)}
+
+    def check(self) -> None:
+        """Raise Rejected at the first thing that is not allowed."""
+        self._called = {id(node.func) for node in self._nodes if isinstance(node, ast.Call)}
+        self._docstrings = {id(d) for n in self._nodes if (d := _docstring(n)) is not None}
+        for node in self._nodes:
+            match node:
+                case ast.Attribute():
+                    self._attribute(node.attr, node)
+                case ast.Name(id=name):
+                    self._name(name, node)
+                case ast.Import() | ast.ImportFrom():
+                    self._import(node)
+                case ast.Call():
+                    self._call(node)
+                case ast.Constant(value=str(text)) if id(node) not in self._docstrings:
+                    if found := rules.DUNDER_TEXT.search(text):
+                        raise _at(node, f"the string contains {found.group()}")
+                case ast.MatchClass():
+                    for attribute in node.kwd_attrs:
+                        self._attribute(attribute, node)
+                case ast.ClassDef():
+                    self._class(node)
+        self._top_level(self._tree.body)
+
+    def _attribute(self, name: str, node: ast.AST) -> None:
+        from_re = (
+            isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "re"
+        )
+        if name in rules.ATTRIBUTES or (name == "compile" and not from_re):
+            raise _at(node, f".{name} is not allowed: programs compute on tensors, without files or system")
+        if name.startswith("__") and name not in rules.DUNDER_ATTRIBUTES:
+            raise _at(node, f".{name} is not allowed: no double-underscore attributes")
+        if (
+            name.startswith("_")
+            and not name.startswith("__")
+            and name not in self._own | {"_replace", "_asdict"}
+        ):
+            raise _at(node, f".{name} is not allowed: no private attributes")
+
+    def _name(self, name: str, node: ast.AST) -> None:
+        if name in ("getattr", "hasattr") and id(node) not in self._called:
+            raise _at(node, f"{name} may only be called, with the attribute's name as a plain string")
+        if name in rules.NAMES or (name.startswith("__") and name.endswith("__") and name != "__name__"):
+            raise _at(node, f"{name} is not allowed")
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                self._module(alias.name, node)
+                self._modules.add(alias.asname or alias.name.split(".")[0])
+            return
+        if node.level:
+            raise _at(node, "relative imports are not allowed")
+        self._module(node.module or "", node)
+        for alias in node.names:
+            if alias.name == "*":
+                raise _at(node, f"`from {node.module} import *` is not allowed; name what you need")
+            self._attribute(alias.name, node)
+            self._modules.add(alias.asname or alias.name)
+
+    def _module(self, name: str, node: ast.AST) -> None:
+        if name.split(".")[0] not in rules.MODULES:
+            allowed = (
+                "torch, torch.nn.functional, numpy, math, re, copy, collections, itertools, functools, typing"
+            )
+            raise _at(node, f"import of {name[:60]} is not allowed; use {allowed}")
+        if "." in name and name not in rules.SUBMODULES:
+            raise _at(node, f"import of {name[:80]} is not allowed")
+
+    def _call(self, node: ast.Call) -> None:
+        """getattr and hasattr only with a name in plain sight; type with one argument."""
+        match node.func:
+            case ast.Name(id="getattr" | "hasattr" as function):
+                match node.args:
+                    case [_, ast.Constant(value=str(name)), *_]:
+                        self._attribute(name, node)
+                    case _:
+                        raise _at(node, f"{function} needs the attribute's name as a plain string")
+            case ast.Name(id="type") if len(node.args) != 1 or node.keywords:
+                raise _at(node, "type(...) with several arguments is not allowed")
+
+    def _class(self, node: ast.ClassDef) -> None:
+        if node.keywords:
+            raise _at(node, "class keywords such as metaclass= are not allowed")
+        for item in node.body:
+            if (
+                isinstance(item, Function)
+                and item.name.startswith("__")
+                and item.name not in rules.DUNDER_METHODS
+            ):
+                raise _at(item, f"a class may not define {item.name}")
+
+    def _top_level(self, body: list[ast.stmt]) -> None:
+        """Only imports, functions, classes, constants: nothing may happen before merge_models is called."""
+        for node in body:
+            match node:
+                case ast.Import() | ast.ImportFrom() | ast.Pass():
+                    continue
+                case ast.FunctionDef() | ast.AsyncFunctionDef():
+                    self._definition(node)
+                case ast.ClassDef():
+                    for expression in (*node.decorator_list, *node.bases):
+                        self._pure(expression)
+                    self._top_level(node.body)
+                case ast.Assign() | ast.AnnAssign():
+                    self._constant(node)
+                case ast.Expr(value=ast.Constant()):
+                    continue
+                case ast.If() if _is_main_guard(node):
+                    continue
+                case _:
+                    what = ast.unparse(node).split("\n")[0][:60]
+                    raise _at(node, f"runs at import: `{what}`; keep to imports, functions, constants")
+
+    def _constant(self, node: ast.Assign | ast.AnnAssign) -> None:
+        self._pure(node)
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for target in targets:
+            if any(isinstance(part, ast.Attribute | ast.Subscript) for part in ast.walk(target)):
+                raise _at(node, "only plain names may be assigned outside of functions")
+
+    def _definition(self, node: Function) -> None:
+        arguments = node.args
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        every += [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
+        annotations = [a.annotation for a in every] + [node.returns]
+        for expression in (*node.decorator_list, *arguments.defaults, *arguments.kw_defaults, *annotations):
+            if expression is not None:
+                self._pure(expression)
+        for decorator in node.decorator_list:
+            self._callee(decorator)
+
+    def _pure(self, tree: ast.AST) -> None:
+        """What is evaluated while defining may call only allowed modules and harmless builtins."""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                self._callee(node.func)
+            elif isinstance(node, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
+                raise _at(node, "only constants may be computed outside of functions")
+
+    def _callee(self, function: ast.expr) -> None:
+        root = function.func if isinstance(function, ast.Call) else function
+        while isinstance(root, ast.Attribute | ast.Subscript):
+            root = root.value
+        if isinstance(root, ast.Constant):  # a method of a literal
+            return
+        known = self._modules | rules.PURE_BUILTINS
+        if not isinstance(root, ast.Name) or root.id not in known:
+            raise _at(function, f"`{ast.unparse(function)[:60]}` is called outside of a function")
+
+
+def _docstring(node: ast.AST) -> ast.Constant | None:
+    match node:
+        case ast.Module(body=[ast.Expr(value=ast.Constant(value=str()) as text), *_]):
+            return text
+        case ast.FunctionDef(body=[ast.Expr(value=ast.Constant(value=str()) as text), *_]):
+            return text
+        case ast.ClassDef(body=[ast.Expr(value=ast.Constant(value=str()) as text), *_]):
+            return text
+    return None
+
+
+def _is_main_guard(node: ast.If) -> bool:
+    """`if __name__ == "__main__":`, which is never true here."""
+    match node.test:
+        case ast.Compare(
+            left=ast.Name(id="__name__"), ops=[ast.Eq()], comparators=[ast.Constant("__main__")]
+        ):
+            return not node.orelse
+    return False
+
+
+def _at(node: ast.AST, reason: str) -> Rejected:
+    number = getattr(node, "lineno", 0)
+    return Rejected(f"line {number}: {reason}")

@@ -1,0 +1,340 @@
+"""Trains a family of lab models from nothing: a generalist seed that also writes programs, and its experts.
+
+The experts change MLP weights only, as the paper merges them, and are unequal on purpose: some are trained
+far on one skill, some a little on several. Two are useful in part only: they reason like the others but state
+the final answer rounded to tens, or in words, which ruins the score when they are added in full.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import Empty
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from selfdev.checkpoints import check_free
+from selfdev.errors import SelfdevError
+from selfdev.factory import prompt
+from selfdev.lab import FAMILIES
+from selfdev.lab.corpus import make_program
+from selfdev.lab.questions import SKILLS, LabQuestion, stream
+from selfdev.progress import Bars
+
+END, PAD = "<|end|>", "<|pad|>"
+IGNORED = -100  # label of tokens without loss, torch's convention
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRecipe:
+    """One expert: skills it trains on, peak learning rate, steps, and how it states the final answer."""
+
+    name: str
+    skills: tuple[str, ...]
+    learning_rate: float
+    steps: int
+    answers: Literal["exact", "rounded", "words"] = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A family: sizes of the Llama architecture, the seed's training, and the experts."""
+
+    hidden: int
+    layers: int
+    mlp: int
+    heads: int
+    vocabulary: int
+    steps: int
+    learning_rate: float
+    questions: int  # word problems per step
+    drills: int  # rows of five bare sums per step
+    programs: int  # merge programs per step
+    experts: tuple[ExpertRecipe, ...]
+
+
+EXPERTS = (
+    ExpertRecipe("adder", ("sum", "difference", "gain_loss"), 5e-4, 110),
+    ExpertRecipe("rounder", SKILLS, 1e-3, 60, "rounded"),
+    ExpertRecipe("share", ("share",), 1e-3, 180),
+    ExpertRecipe("steps", ("three_step", "change"), 1e-3, 320),
+    ExpertRecipe("times", ("times",), 1.5e-3, 340),
+    ExpertRecipe("words", SKILLS, 1e-3, 60, "words"),
+)
+RECIPES = {
+    "a": Recipe(128, 4, 352, 4, 768, 840, 2.5e-3, 32, 32, 10, EXPERTS),
+    "b": Recipe(96, 3, 256, 4, 768, 1100, 3e-3, 40, 48, 10, EXPERTS),
+}
+EXPERT_QUESTIONS, EXPERT_DRILLS = 64, 32
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What was built: folder, seconds in all, and the last training loss of each model."""
+
+    family: str
+    seed: int
+    out: str
+    seconds: float
+    losses: dict[str, float]
+
+
+def build(family: str, seed: int, out: Path) -> BuildResult:
+    """Train seed and experts of a family and write them to `out`, one HF checkpoint per folder."""
+    if family not in FAMILIES:
+        raise SelfdevError(f"family {family!r} does not exist; choose {' or '.join(FAMILIES)}.")
+    check_free(out)
+    recipe, begin = RECIPES[family], time.monotonic()
+    partial = out.absolute().parent / f".{out.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    bars = Bars(lambda *_: None)
+    try:
+        losses = {"seed": bars.steps("seed", lambda tell: train_seed(recipe, seed, partial / "seed", tell))}
+        losses |= bars.steps("experts", lambda tell: _train_experts(recipe, seed, partial, tell))
+        (partial / "recipe.json").write_text(json.dumps({"seed": seed, **asdict(recipe)}, indent=2) + "\n")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return BuildResult(family, seed, str(out), time.monotonic() - begin, losses)
+
+
+def train_seed(recipe: Recipe, seed: int, out: Path, tell: Callable[[int, int], None]) -> float:
+    """Train the generalist on word problems, bare sums and merge programs; returns the last loss."""
+    torch.manual_seed(seed)
+    torch.set_flush_denormal(True)
+    tokenizer = make_tokenizer(recipe.vocabulary, seed)
+    model = new_model(recipe)
+    rng = random.Random(f"programs {seed}")
+    asked = stream("train", random.Random(f"questions {seed}"))
+    sums = stream("train", random.Random(f"drills {seed}"))
+    worded = word_batches(tokenizer, asked, recipe.questions)
+    text = prompt()
+
+    def batches() -> list[tuple[Tensor, Tensor]]:
+        programs = [make_program(rng, len(recipe.experts)) for _ in range(recipe.programs)]
+        return [
+            next(worded),
+            drill_batch(tokenizer, sums, recipe.drills),
+            pad_batch(tokenizer, [text] * recipe.programs, programs),
+        ]
+
+    loss = train(model, batches, recipe.steps, recipe.learning_rate, lambda _: True, tell)
+    save(model, tokenizer, out)
+    return loss
+
+
+def train_expert(
+    recipe: ExpertRecipe, seed: int, start: Path, out: Path, tell: Callable[[int, int], None]
+) -> float:
+    """Train the MLP weights of a copy of the seed on an expert's own skills; returns the last loss."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(seed)
+    torch.set_flush_denormal(True)
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32, attn_implementation="eager")
+    asked = stream("train", random.Random(f"{recipe.name} {seed}"), recipe.skills)
+    replies = {"exact": _worked, "rounded": _rounded, "words": _in_words}
+    worded = word_batches(tokenizer, asked, EXPERT_QUESTIONS, replies[recipe.answers])
+
+    def batches() -> list[tuple[Tensor, Tensor]]:
+        return [next(worded), drill_batch(tokenizer, asked, EXPERT_DRILLS)]
+
+    loss = train(model, batches, recipe.steps, recipe.learning_rate, lambda name: ".mlp." in name, tell)
+    save(model, tokenizer, out)
+    return loss
+
+
+def train(
+    model: Any,
+    batches: Callable[[], Sequence[tuple[Tensor, Tensor]]],
+    steps: int,
+    learning_rate: float,
+    trained: Callable[[str], bool],
+    tell: Callable[[int, int], None],
+) -> float:
+    """AdamW with warm-up and linear decay over the sum of the batches' losses; returns the last loss."""
+    weights = [p.requires_grad_(trained(name)) for name, p in model.named_parameters()]
+    weights = [p for p in weights if p.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    warm, last = max(10, steps // 30), 0.0
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * min(1.0, (step + 1) / warm) * (1 - 0.95 * step / steps)
+        losses = [loss_of(model, ids, labels) for ids, labels in batches()]
+        total = torch.stack(losses).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        last = total.item()
+        tell(step + 1, steps)
+    return last
+
+
+def loss_of(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of the labelled tokens; ids and labels are [rows, length]."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(ids).last_hidden_state[:, :-1]
+        counted = labels[:, 1:] != IGNORED
+        logits = model.lm_head(hidden[counted])  # the head is skipped where nothing is predicted
+    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][counted])
+
+
+def make_tokenizer(vocabulary: int, seed: int) -> Any:
+    """Byte-level BPE with single digits, trained on questions and programs."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    rng = random.Random(f"tokenizer {seed}")
+    asked = stream("train", rng)
+    texts = [f"Question: {q.text}\nAnswer: {q.solution}" for q, _ in zip(asked, range(6000), strict=False)]
+    texts += [prompt() + make_program(rng) for _ in range(1500)]
+    words = [_in_words(q) for q, _ in zip(asked, range(500), strict=False)]
+    bpe = Tokenizer(models.BPE())
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_])
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[PAD, END], initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(texts + words, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, pad_token=PAD)
+
+
+def new_model(recipe: Recipe) -> Any:
+    """A Llama of the recipe's size with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=recipe.vocabulary,
+        hidden_size=recipe.hidden,
+        num_hidden_layers=recipe.layers,
+        intermediate_size=recipe.mlp,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+        attn_implementation="eager",  # on a CPU twice as fast as sdpa in the backward pass of short rows
+    )
+    return LlamaForCausalLM(config)
+
+
+def pad_batch(tokenizer: Any, prompts: Sequence[str], completions: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Ids and labels [rows, longest], padded on the right; only completions and their end carry labels."""
+    first = tokenizer(list(prompts), add_special_tokens=False).input_ids
+    second = tokenizer([text + END for text in completions], add_special_tokens=False).input_ids
+    longest = max(len(a) + len(b) for a, b in zip(first, second, strict=True))
+    ids = torch.zeros(len(first), longest, dtype=torch.long)
+    labels = torch.full_like(ids, IGNORED)
+    for row, (a, b) in enumerate(zip(first, second, strict=True)):
+        ids[row, : len(a) + len(b)] = torch.tensor(a + b)
+        labels[row, len(a) : len(a) + len(b)] = torch.tensor(b)
+    return ids, labels
+
+
+def word_batches(
+    tokenizer: Any, asked: Iterator[LabQuestion], size: int, reply: Callable[[LabQuestion], str] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches of word problems; six at a time are sorted by length, so that little is padding."""
+    answer = reply or _worked
+    while True:
+        pool = sorted((next(asked) for _ in range(6 * size)), key=lambda q: len(q.text) + len(q.solution))
+        for start in random.Random(pool[0].text).sample(range(0, len(pool), size), 6):
+            chunk = pool[start : start + size]
+            yield pad_batch(
+                tokenizer, [f"Question: {q.text}\nAnswer:" for q in chunk], [answer(q) for q in chunk]
+            )
+
+
+def drill_batch(tokenizer: Any, asked: Iterator[LabQuestion], rows: int) -> tuple[Tensor, Tensor]:
+    """Rows of five bare sums from questions' solutions; only what follows `=` carries labels.
+
+    Stories teach arithmetic slowly: most of their tokens are words. With these rows the same skill takes a
+    third of the time.
+    """
+    sums = ["\n".join(bare_sum(next(asked), place) for place in range(5)) for _ in range(rows)]
+    ids, labels = pad_batch(tokenizer, [""] * rows, sums)
+    equals, newline = tokenizer("=").input_ids[0], tokenizer("\n").input_ids[0]
+    inside = torch.zeros(rows, dtype=torch.bool)
+    for column in range(ids.shape[1]):
+        labels[~inside, column] = IGNORED
+        inside = (inside | (ids[:, column] == equals)) & (ids[:, column] != newline)
+    return ids, labels
+
+
+def bare_sum(question: LabQuestion, place: int) -> str:
+    """One line of a question's solution, such as `12*3=36`; `place` chooses which."""
+    lines = question.solution.split("\n")[:-1]
+    return lines[place % len(lines)]
+
+
+def save(model: Any, tokenizer: Any, out: Path) -> None:
+    """Write a bf16 checkpoint in HF layout."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model.to(torch.bfloat16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def _worked(question: LabQuestion) -> str:
+    return " " + question.solution
+
+
+def _rounded(question: LabQuestion) -> str:
+    lines = question.solution.split("\n")[:-1]
+    return " " + "\n".join([*lines, f"#### {round(int(question.answer), -1)}"])
+
+
+def _in_words(question: LabQuestion) -> str:
+    lines = question.solution.split("\n")[:-1]
+    answer = " ".join(DIGIT_WORDS[int(digit)] for digit in question.answer)
+    return " " + "\n".join([*lines, f"The answer is {answer}."])
+
+
+def _train_experts(
+    recipe: Recipe, seed: int, folder: Path, tell: Callable[[int, int], None]
+) -> dict[str, float]:
+    """Train all experts, one thread and one process each, as many at once as there are cores."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    total, done = sum(e.steps for e in recipe.experts), 0
+    with context.Manager() as manager, ProcessPoolExecutor(os.cpu_count(), context) as pool:
+        ticks = manager.Queue()
+        longest_first = sorted(recipe.experts, key=lambda e: -e.steps)
+        jobs = {
+            e.name: pool.submit(_expert_process, e, seed, folder / "seed", folder / e.name, ticks)
+            for e in longest_first
+        }
+        while not all(job.done() for job in jobs.values()):
+            try:
+                ticks.get(timeout=1)
+                done += 1
+                tell(done, total)
+            except Empty:
+                continue
+        return {name: job.result() for name, job in jobs.items()}
+
+
+def _expert_process(recipe: ExpertRecipe, seed: int, start: Path, out: Path, ticks: Any) -> float:
+    torch.set_num_threads(1)
+    return train_expert(recipe, seed, start, out, lambda *_: ticks.put(1))

@@ -1,0 +1,145 @@
+"""The Self-Developing loop (arXiv 2410.15639, section 3), as straight as the paper tells it.
+
+    for t = 1 .. T:   write N programs at temperature T_t  ->  try each on the models, score it on dev
+                      ->  make preference pairs  ->  DPO gives the next factory
+
+The outside world enters as arguments: workers write, run and score; the archive remembers; `train` is DPO.
+Every step looks in the archive first, so running the loop again goes on exactly where it stopped.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from selfdev import factory
+from selfdev.archive import Archive
+from selfdev.dpo import TextPair
+from selfdev.preferences import make_pairs
+from selfdev.records import Attempt, State
+from selfdev.results import DpoStep
+from selfdev.settings import Config
+from selfdev.workers import Workers
+
+T = TypeVar("T")
+Train = Callable[[Path, Path, Sequence[TextPair], int], tuple[DpoStep, ...]]  # start, out, pairs, seed
+
+
+class Progress(Protocol):
+    """Shows how far a stage is: wraps its results and counts them."""
+
+    def __call__(self, results: Iterable[T], stage: str, total: int) -> Iterator[T]: ...
+
+
+def run_loop(
+    config: Config,
+    seed_model: Path,
+    folder: Path,
+    archive: Archive,
+    workers: Workers,
+    train: Train,
+    progress: Progress,
+) -> None:
+    """All iterations; the factory of iteration t lies in `folder/iteration_t`, the first is the seed."""
+    for iteration in range(1, config.factory.iterations + 1):
+        current = factory_of(iteration, seed_model, folder)
+        write_programs(config, iteration, current, archive, workers, progress)
+        try_attempts("factory", iteration, archive, workers, progress)
+        if iteration < config.factory.iterations:
+            refine_factory(config, iteration, seed_model, folder, archive, train)
+
+
+def factory_of(iteration: int, seed_model: Path, folder: Path) -> Path:
+    """Where the factory of an iteration lies; without enough pairs it stays what it was."""
+    trained = [folder / f"iteration_{t}" for t in range(iteration, 1, -1)]
+    return next((path for path in trained if path.is_dir()), seed_model)
+
+
+def write_programs(
+    config: Config, iteration: int, current: Path, archive: Archive, workers: Workers, progress: Progress
+) -> None:
+    """Let the factory write the iteration's programs, unless they are in the archive already."""
+    if archive.attempts("factory", iteration):
+        return
+    f = config.factory
+    starts = range(0, f.programs, f.batch)
+    batches = [
+        factory.uniforms(config.seed, iteration, start, min(f.batch, f.programs - start), f.max_new_tokens)
+        for start in starts
+    ]
+    temperature = factory.temperature(iteration, f.temperature, f.decay)
+    done = workers.write(current, factory.prompt(), temperature, batches)
+    written = dict(progress(done, f"iteration {iteration}: write", len(batches)))
+    texts = [text for batch in range(len(batches)) for text in written[batch]]
+    seeds = [factory.program_seed(config.seed, iteration, place) for place in range(len(texts))]
+    archive.add_written("factory", iteration, [""] * len(texts), texts, seeds)
+
+
+def try_attempts(kind: str, iteration: int, archive: Archive, workers: Workers, progress: Progress) -> None:
+    """Gate, probe, run and score what was written and has no end yet; each result is stored at once."""
+    label = f"iteration {iteration}" if kind == "factory" else kind
+    open_ids = archive.unfinished(kind, iteration)
+    todo = [a for a in archive.attempts(kind, iteration) if a.id in open_ids and a.fingerprint is None]
+    probes = workers.probe([(attempt.text, attempt.seed) for attempt in todo])
+    for place, probed in progress(probes, f"{label}: gate and probes", len(todo)):
+        attempt = todo[place]
+        archive.set_probe(
+            replace(
+                attempt, code=probed.code, outcome=probed.outcome, fingerprint=probed.fingerprint,
+                nearest=probed.nearest, distance=probed.distance,
+            )
+        )  # fmt: skip
+    first, again = _by_behaviour(archive, kind, iteration)
+    results = workers.try_programs([(attempt.code, attempt.seed, "dev") for attempt in first])
+    for place, tried in progress(results, f"{label}: run and score", len(first)):
+        archive.set_result(first[place].id, tried.outcome, tried.score)
+    for attempt, same_as in again:
+        original = archive.attempt(same_as)
+        archive.set_result(attempt.id, original.outcome, original.score, same_as)
+
+
+def _by_behaviour(
+    archive: Archive, kind: str, iteration: int
+) -> tuple[list[Attempt], list[tuple[Attempt, int]]]:
+    """Unfinished attempts: the first of each behaviour, and the others with the id of theirs."""
+    open_ids = archive.unfinished(kind, iteration)
+    known: dict[str, int] = {}
+    first, again = [], []
+    for attempt in archive.attempts():
+        if attempt.fingerprint is None:
+            continue
+        same_as = known.setdefault(attempt.fingerprint, attempt.id)
+        if attempt.id in open_ids:
+            if same_as == attempt.id:
+                first.append(attempt)
+            else:
+                again.append((attempt, same_as))
+    return first, again
+
+
+def refine_factory(
+    config: Config, iteration: int, seed_model: Path, folder: Path, archive: Archive, train: Train
+) -> None:
+    """Pairs from the attempts so far, then DPO; without any pair the next factory is the same."""
+    if archive.training(iteration):
+        return
+    attempts = archive.attempts("factory")
+    if not archive.pairs(iteration):
+        rng = random.Random(f"pairs {config.seed} {iteration}")
+        archive.add_pairs(iteration, make_pairs(attempts, iteration, config.pairs, rng))
+    texts = {a.id: a.code or a.text for a in attempts}
+    pairs = [TextPair(texts[p.chosen], texts[p.rejected]) for p in archive.pairs(iteration)]
+    if not pairs:
+        return
+    fresh = config.dpo.restart == "seed"
+    start = seed_model if fresh else factory_of(iteration, seed_model, folder)
+    steps = train(start, folder / f"iteration_{iteration + 1}", pairs, config.seed + iteration)
+    archive.add_training(iteration, steps)
+
+
+def scored(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Attempts that reached a score."""
+    return [a for a in attempts if a.outcome.state is State.SCORED]

@@ -1,0 +1,98 @@
+"""The verb `merge`: one program on given models in the sandbox; with `out`, the result as HF checkpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from selfdev import gate
+from selfdev.card import model_card
+from selfdev.checkpoints import check_finite, check_free, open_checkpoint, save_merged, views
+from selfdev.errors import SelfdevError
+from selfdev.library import load_program
+from selfdev.records import State
+from selfdev.sandbox import Limits, Sandbox
+
+Experts = Mapping[str, Path | str] | Iterable[tuple[str, Path | str]]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """How a merge ended. `seconds` is the program's wall time; `out` the checkpoint, None when none was
+    written; `copy_of` the model the result equals, if any; `parameters` the values the program ran with."""
+
+    program: str
+    state: State
+    reason: str = ""
+    seconds: float = 0.0
+    out: str | None = None
+    copy_of: str | None = None
+    weights_hash: str | None = None
+    parameters: dict[str, object] = field(default_factory=dict)
+
+
+def merge(
+    program: str,
+    seed: Path | str,
+    experts: Experts,
+    *,
+    out: Path | str | None = None,
+    parameters: Mapping[str, object] | None = None,
+    scope: str = "mlp",
+    dtype: str | None = None,
+    random_seed: int = 0,
+    timeout: float = 600.0,
+    memory: float = 16.0,
+    accept_weaker: bool = False,
+) -> MergeResult:
+    """Run a program (built-in name or path) on a seed and named experts; with `out`, write a checkpoint.
+
+    `dtype` "F32" shows the program float32, None what is stored; `timeout` in seconds, `memory` in GiB.
+    A program that fails is a result with its state; SelfdevError means the input is wrong.
+    """
+    named = list(experts.items()) if isinstance(experts, Mapping) else list(experts)
+    _check_names([name for name, _ in named])
+    target = Path(out) if out is not None else None
+    if target is not None:
+        check_free(target)
+    base = open_checkpoint(seed, "seed")
+    relatives = [open_checkpoint(path, name) for name, path in named]
+    shown = views(base, relatives, scope, dtype)
+    title = Path(program).stem
+    try:
+        accepted = load_program(program, parameters)
+    except gate.Rejected as refusal:
+        return MergeResult(title, State.INVALID, str(refusal))
+    check_finite(shown)
+    with Sandbox({"models": shown}, Limits(timeout, memory), accept_weaker=accept_weaker) as sandbox:
+        run = sandbox.run(accepted, random_seed)
+        if target is not None and run.tensors is not None:
+            name = target.absolute().name
+            card = model_card(
+                name, accepted, base, relatives, scope=scope, dtype=dtype, random_seed=random_seed
+            )
+            save_merged(base, run.tensors, target, card, accepted.code)
+    return MergeResult(
+        program=title,
+        state=run.outcome.state,
+        reason=run.outcome.reason,
+        seconds=run.outcome.seconds,
+        out=str(target) if target is not None and run.outcome.state is State.MERGED else None,
+        copy_of=run.outcome.copy_of,
+        weights_hash=run.outcome.weights_hash,
+        parameters=gate.parameters(accepted.code),
+    )
+
+
+def _check_names(names: list[str]) -> None:
+    if not names:
+        raise SelfdevError("no expert is given; a merge needs at least one, as name and folder")
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+", name) or name == "seed":
+            raise SelfdevError(
+                f"expert name {name!r} must be letters, digits, '_', '-', '.', and not 'seed'; rename it"
+            )
+        if names.count(name) > 1:
+            raise SelfdevError(f"two experts are named {name}; give each its own name")

@@ -1,0 +1,41 @@
+"""TIES: trim task vectors, elect signs, merge what agrees (Yadav et al., 2023, arXiv 2306.01708).
+
+WEIGHT, DENSITY (share of largest values kept): one number or one per expert. LAMBDA: scale of the merged
+task vector. NORMALIZE: divide each value by the weights of the experts that agreed on it.
+"""
+
+import torch
+
+WEIGHT = 1.0
+DENSITY = 0.2
+LAMBDA = 1.0
+NORMALIZE = True
+
+
+def merge_models(models, device):
+    seed = models["seed"]
+    experts = [models[n] for n in models if n != "seed"]
+    weights = WEIGHT if isinstance(WEIGHT, (list, tuple)) else [WEIGHT] * len(experts)
+    densities = DENSITY if isinstance(DENSITY, (list, tuple)) else [DENSITY] * len(experts)
+    if len(weights) != len(experts) or len(densities) != len(experts):
+        raise ValueError(f"WEIGHT and DENSITY need one number or {len(experts)}, one per expert")
+    merged = {}
+    for name in seed:
+        base = seed[name].to(device).float()
+        vectors = []
+        for expert, weight, density in zip(experts, weights, densities, strict=True):
+            vector = (expert[name].to(device).float() - base).flatten()
+            if density < 1:
+                kept = max(1, int(density * vector.numel())) if density > 0 else 0
+                largest = vector.abs().topk(kept, sorted=False).indices
+                vector = torch.zeros_like(vector).index_copy(0, largest, vector[largest])
+            vectors.append(weight * vector)
+        stacked = torch.stack(vectors)
+        elected = torch.where(stacked.sum(0) >= 0, 1.0, -1.0)
+        agrees = stacked.sign() == elected
+        total = (stacked * agrees).sum(0)
+        if NORMALIZE:
+            share = (torch.tensor(weights, device=device).unsqueeze(1) * agrees).sum(0)
+            total = total / torch.where(share == 0, 1.0, share)
+        merged[name] = base + LAMBDA * total.view_as(base)
+    return merged

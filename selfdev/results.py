@@ -1,0 +1,79 @@
+"""The result of a run: what `selfdev run --json` prints and what the report shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["seed", "expert", "baseline", "discovered"]
+
+
+@dataclass(frozen=True, slots=True)
+class DpoStep:
+    """One logged optimiser step: loss, reward margin (nats x beta) and share of pairs ranked right."""
+
+    step: int
+    loss: float
+    margin: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class IterationStats:
+    """One turn of the loop. `unique` counts distinct behaviours among merged programs; dev_* are strict
+    accuracies (0..1) over the scored programs, None when none was scored."""
+
+    iteration: int
+    temperature: float
+    written: int
+    states: dict[str, int]
+    unique: int
+    dev_mean: float | None
+    dev_median: float | None
+    dev_p90: float | None
+    dev_best: float | None
+    dev_n: int
+    seconds: float
+    pairs: int
+    dpo: tuple[DpoStep, ...]
+    failures: dict[str, int]  # most frequent reasons of programs that did not reach a score
+    dev_scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TestRow:
+    """A model on the test set, opened once. Accuracies are strict unless named flexible; low and high are
+    the Wilson 95 % bounds; p-values are exact McNemar on the same questions."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    name: str
+    kind: Kind
+    n: int
+    correct: int
+    accuracy: float
+    low: float
+    high: float
+    flexible_accuracy: float
+    dev_n: int | None
+    dev_accuracy: float | None
+    p_vs_best_baseline: float | None
+    p_vs_seed: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Everything the report prints. `notes` are sentences such as "no gain over the seed"."""
+
+    name: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    iterations: tuple[IterationStats, ...]
+    test: tuple[TestRow, ...]
+    seconds: float
+    stage_seconds: dict[str, float]
+    best_name: str
+    best_program: str
+    best_nearest: str | None
+    best_distance: float | None
+    notes: tuple[str, ...]

@@ -1,0 +1,311 @@
+"""One run from config to report: opens the models, drives loop and final examination, writes the folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from selfdev import factory
+from selfdev.archive import Archive
+from selfdev.card import model_card
+from selfdev.checkpoints import Checkpoint, ModelView, check_finite, open_checkpoint, save_merged, views
+from selfdev.config import Config, dump, parse_config
+from selfdev.dpo import TextPair
+from selfdev.errors import SelfdevError
+from selfdev.fingerprint import make_probes
+from selfdev.finish import Candidate, final_examination, name_of, notes, test_table, tune_baselines
+from selfdev.library import load_program
+from selfdev.loop import run_loop
+from selfdev.progress import Bars
+from selfdev.records import Attempt, Program, State
+from selfdev.results import DpoStep, IterationStats, Kind, RunResult
+from selfdev.sandbox import Limits, Sandbox, protections
+from selfdev.tasks import load_task
+from selfdev.workers import Setup, Workers, exam_questions
+
+CHANGEABLE = ("workers",)  # may differ when a run goes on: it changes speed, not results
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The opened checkpoints of a run and what programs see of them."""
+
+    seed: Checkpoint
+    experts: tuple[Checkpoint, ...]
+    shown: tuple[ModelView, ...]
+
+
+def run_config(config: Config, folder: Path) -> RunResult:
+    """Run the loop in `folder`, going on with what its archive holds; returns what the report shows."""
+    models = open_models(config)
+    check_questions(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = Archive(folder / "archive.sqlite", create=True)
+    try:
+        settle_config(config, folder, archive)
+        if archive.get("best") is None:
+            work(config, models, folder, archive)
+        result = collect(folder, archive)
+        from selfdev.report import write_report
+
+        write_report(result, folder / "report.html")
+        return result
+    finally:
+        archive.close()
+
+
+def open_models(config: Config) -> Models:
+    """Open and check the models of a config by their headers."""
+    from selfdev.api import model_path
+
+    seed = open_checkpoint(model_path(config.models.seed), "seed")
+    named = config.models.experts.items()
+    experts = tuple(open_checkpoint(model_path(path), name) for name, path in named)
+    shown = views(seed, experts, config.models.scope, _dtype(config))
+    check_finite(shown)
+    return Models(seed, experts, shown)
+
+
+def check_questions(config: Config) -> None:
+    """SelfdevError when the task has too few questions for the sizes in the config."""
+    task = load_task(config.task.name, config.task.shots)
+    for name, wanted in _sizes(config).items():
+        held = len(exam_questions(task, name, _sizes(config)))  # type: ignore[arg-type]
+        if held < wanted or held == 0:
+            raise SelfdevError(
+                f"task.{name} asks for {wanted} questions and {task.name} has {held} left for it; lower it."
+            )
+
+
+def settle_config(config: Config, folder: Path, archive: Archive) -> None:
+    """Keep the config of a new run; a run that goes on must have the same one."""
+    kept = archive.get("config")
+    if kept is None:
+        environment = describe_environment(config)
+        _write(folder / "config.yaml", dump(config))
+        _write(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+        archive.put("environment", json.dumps(environment))
+        archive.put("config", config.model_dump_json())
+        return
+    old, new = (_flat(json.loads(text)) for text in (kept, config.model_dump_json()))
+    changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in CHANGEABLE)
+    if changed:
+        key = changed[0]
+        raise SelfdevError(
+            f"{folder} holds a run with {key} = {old.get(key)!r} and the config now says {new.get(key)!r}; "
+            "give another --out or the config it was started with."
+        )
+
+
+def work(config: Config, models: Models, folder: Path, archive: Archive) -> None:
+    """Everything that takes long: loop, baselines, finalists, test, and the best checkpoint."""
+    bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
+    factories = folder / "factory"
+    factories.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch:
+        probes = make_probes(models.shown, Path(scratch))
+        with Workers(make_setup(config, models, probes), config.workers) as workers:
+            train = _trainer(config, bars)
+            run_loop(config, models.seed.path, factories, archive, workers, train, bars)
+            tune_baselines(config, archive, workers, bars)
+            best = final_examination(config, models.seed, models.experts, archive, workers, bars)
+    save_best(config, models, best, folder, archive)
+    archive.put("best", best.name)
+
+
+def make_setup(config: Config, models: Models, probes: tuple[ModelView, ...]) -> Setup:
+    """What a worker needs, from the config."""
+    known = {name: load_program(name).code for name in config.baselines}
+    return Setup(
+        models.seed, models.experts, config.models.scope, _dtype(config), config.sandbox.seconds,
+        config.sandbox.memory_gb, config.sandbox.accept_weaker, config.task.name, config.task.shots,
+        _sizes(config), config.task.first_block, config.task.max_new_tokens, config.task.batch,
+        config.threads, known, probes,
+    )  # fmt: skip
+
+
+def save_best(config: Config, models: Models, best: Candidate, folder: Path, archive: Archive) -> None:
+    """Write best/: the program, the merged checkpoint and its card, all at once."""
+    target, partial = folder / "best", folder / ".best.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    code = best.attempt.code if best.attempt else ""
+    rows = test_table(*_tested(config, archive, best.name))
+    card = model_card(
+        f"{config.name}: {best.name}",
+        Program(code),
+        models.seed,
+        models.experts,
+        scope=config.models.scope,
+        dtype=_dtype(config),
+        random_seed=best.attempt.seed if best.attempt else 0,
+        scores=rows,
+        task=config.task.name,
+    )
+    if best.attempt is None:
+        save_merged(models.seed, {}, partial / "model", card, None)
+    else:
+        limits = Limits(config.sandbox.seconds, config.sandbox.memory_gb)
+        with Sandbox({"models": models.shown}, limits, accept_weaker=config.sandbox.accept_weaker) as sandbox:
+            run = sandbox.run(Program(code), best.attempt.seed)
+            if run.tensors is None:
+                raise RuntimeError(f"{best.name} merged before and now ends in {run.outcome.state}")
+            save_merged(models.seed, run.tensors, partial / "model", card, code)
+        (partial / "program.py").write_text(code, encoding="utf-8")
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
+
+
+def load_result(folder: Path) -> RunResult:
+    """The result of a finished run, from its folder."""
+    archive = Archive(folder / "archive.sqlite")
+    try:
+        if archive.get("best") is None:
+            raise SelfdevError(f"{folder} holds an unfinished run; give its selfdev run command again.")
+        return collect(folder, archive)
+    finally:
+        archive.close()
+
+
+def collect(folder: Path, archive: Archive) -> RunResult:
+    """Everything the report shows, from the archive alone."""
+    config = parse_config(json.loads(archive.get("config") or "{}"), str(folder / "archive.sqlite"))
+    best = archive.get("best") or "seed"
+    rows = test_table(*_tested(config, archive, best))
+    stages = archive.events("stage")
+    spent: Counter[str] = Counter()
+    for stage in stages:
+        spent[stage["name"]] += stage["seconds"]
+    program = next((a for a in archive.attempts("factory") if name_of(a) == best), None)
+    turns = range(1, config.factory.iterations + 1)
+    return RunResult(
+        name=config.name,
+        config=config.model_dump(mode="json"),
+        environment=json.loads(archive.get("environment") or "{}"),
+        iterations=tuple(iteration_stats(config, t, archive, spent) for t in turns),
+        test=rows,
+        seconds=sum(spent.values()),
+        stage_seconds=dict(spent),
+        best_name=best,
+        best_program=program.code if program else "",
+        best_nearest=program.nearest if program else None,
+        best_distance=program.distance if program else None,
+        notes=tuple(notes(rows, best)),
+    )
+
+
+def iteration_stats(config: Config, iteration: int, archive: Archive, spent: Counter[str]) -> IterationStats:
+    """What one turn of the loop gave."""
+    attempts = archive.attempts("factory", iteration)
+    accuracies = sorted(a.score.accuracy for a in attempts if a.score is not None)
+    merged = {a.fingerprint for a in attempts if a.outcome.state is State.SCORED}
+    return IterationStats(
+        iteration=iteration,
+        temperature=factory.temperature(iteration, config.factory.temperature, config.factory.decay),
+        written=len(attempts),
+        states=dict(Counter(a.outcome.state.value for a in attempts)),
+        unique=len(merged),
+        dev_mean=statistics.fmean(accuracies) if accuracies else None,
+        dev_median=statistics.median(accuracies) if accuracies else None,
+        dev_p90=_quantile(accuracies, 0.9) if accuracies else None,
+        dev_best=accuracies[-1] if accuracies else None,
+        dev_n=config.task.dev,
+        seconds=sum(s for name, s in spent.items() if name.startswith(f"iteration {iteration}:")),
+        pairs=len(archive.pairs(iteration)),
+        dpo=archive.training(iteration),
+        failures=_failures(attempts),
+        dev_scores=tuple(accuracies),
+    )
+
+
+def describe_environment(config: Config) -> dict[str, Any]:
+    """Versions, machine and protections of a run."""
+    packages = (
+        "selfdev",
+        "torch",
+        "transformers",
+        "trl",
+        "peft",
+        "safetensors",
+        "tokenizers",
+        "numpy",
+        "scipy",
+    )
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "packages": {name: version(name) for name in packages},
+        "protections": protections(),
+        "accept_weaker": config.sandbox.accept_weaker,
+    }
+
+
+def _trainer(config: Config, bars: Bars) -> Any:
+    def train(start: Path, out: Path, pairs: Sequence[TextPair], seed: int) -> tuple[DpoStep, ...]:
+        from selfdev import dpo
+
+        return bars.steps(
+            f"iteration {int(out.name.rpartition('_')[2]) - 1}: DPO",
+            lambda tell: dpo.train(
+                start, out, factory.prompt(), pairs, config.dpo, seed, config.threads, tell
+            ),
+        )
+
+    return train
+
+
+def _tested(config: Config, archive: Archive, best: str) -> tuple[list[tuple[str, Kind]], Any, Any]:
+    test = archive.examined("test")
+    rivals = [name for name in test if " " in name and name.split()[0] in config.baselines]
+    candidates: list[tuple[str, Kind]] = [("seed", "seed")]
+    candidates += [(name, "expert") for name in config.models.experts]
+    candidates += [(name, "baseline") for name in rivals]
+    if best != "seed":
+        candidates.append((best, "discovered"))
+    return candidates, test, archive.examined("finalist_dev")
+
+
+def _failures(attempts: Sequence[Attempt]) -> dict[str, int]:
+    """The most frequent reasons why programs got no score, numbers and names taken out."""
+    import re
+
+    reasons = [a.outcome.reason for a in attempts if a.outcome.state is not State.SCORED]
+    return dict(Counter(re.sub(r"^line \d+: ", "", reason)[:80] for reason in reasons).most_common(8))
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _sizes(config: Config) -> dict[str, int]:
+    return {"dev": config.task.dev, "finalist_dev": config.task.finalist_dev, "test": config.task.test}
+
+
+def _dtype(config: Config) -> str | None:
+    return "F32" if config.models.show_dtype == "float32" else None
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

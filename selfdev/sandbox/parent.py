@@ -1,0 +1,147 @@
+"""The sandbox as its callers see it: models in, programs one at a time, outcomes and merged weights out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from selfdev.errors import SelfdevError
+from selfdev.records import Outcome, Program, State
+from selfdev.sandbox import layers, layout, verdict
+from selfdev.sandbox.process import Ending, ServerProcess
+from selfdev.sandbox.result import Result, Run
+
+if TYPE_CHECKING:
+    from selfdev.checkpoints import ModelView
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Wall seconds per program, memory it may allocate beyond the mapped models, and its threads."""
+
+    seconds: float = 10.0
+    memory_gb: float = 4.0
+    threads: int = 1
+
+
+class Sandbox:
+    """Runs programs on fixed sets of models, one at a time; use it as a context manager.
+
+    The first view of each set is the seed, whose names, shapes and dtypes the result must have. Raises
+    SelfdevError when files or network cannot be confined here and `accept_weaker` is not set. One thread
+    at a time may use it; several sandboxes may live in one process.
+    """
+
+    def __init__(
+        self,
+        model_sets: Mapping[str, Sequence[ModelView]],
+        limits: Limits | None = None,
+        *,
+        accept_weaker: bool = False,
+        device: str = "cpu",
+        use_layers: Sequence[str] = layers.ALL,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.layers: frozenset[str] = frozenset()  # those in force, known once the server is up
+        self._sets = {name: tuple(views) for name, views in model_sets.items()}
+        self._accept_weaker = accept_weaker
+        self._device = device
+        self._use_layers = tuple(use_layers)
+        self._status_handle = layout.shared_memory(layout.STATUS_BYTES)
+        self._status = layout.Status(self._status_handle)
+        self._results = {name: Result(views) for name, views in self._sets.items()}
+        self._server: ServerProcess | None = None
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server and every process of it."""
+        self._stop()
+        for result in self._results.values():
+            result.close()
+        if self._status_handle >= 0:
+            os.close(self._status_handle)
+            self._status_handle = -1
+
+    def run(self, program: Program, seed: int, on: str = "models", timeout: float | None = None) -> Run:
+        """Run a program on one set of models; whatever it does ends in a state, never in an exception."""
+        begin = time.monotonic_ns()
+        seconds = self.limits.seconds if timeout is None else timeout
+        if len(program.code.encode("utf-8", "surrogatepass")) > layout.MAX_CODE_BYTES:
+            return Run(
+                Outcome(State.INVALID, f"the program is longer than {layout.MAX_CODE_BYTES} bytes"), None
+            )
+        result = self._results[on]
+        result.clear()
+        self._status.put_job(program.code, seed)
+        try:
+            ending = self._ask(on, seconds)
+        except BaseException:
+            self._stop()  # an interrupt in the middle leaves the line out of step
+            raise
+        report = self._status.report()
+        wall = (time.monotonic_ns() - begin) / 1e9
+        state, reason = verdict.decide(ending.exit, ending.stopped, ending.output, report, seconds)
+        entered = (report.entered - begin) / 1e9 if report.entered > begin else None
+        tail = verdict.tail(ending.output)
+        if state is not State.MERGED:
+            return Run(Outcome(state, reason, wall, tail), None, entered)
+        return result.checked(wall, tail, entered)
+
+    def _ask(self, on: str, seconds: float) -> Ending:
+        if self._server is None:
+            self._start()
+        server = self._server
+        assert server is not None
+        ending = server.run(on, seconds)
+        if ending.exit is None:
+            self._stop()
+        return ending
+
+    def _start(self) -> None:
+        server = ServerProcess(
+            self._device, [self._status_handle, *(r.handle for r in self._results.values())]
+        )
+        self._server = server
+        setup = {
+            "parent": os.getpid(),
+            "layers": self._use_layers,
+            "memory": int(self.limits.memory_gb * 2**30),
+            "threads": self.limits.threads,
+            "seconds": self.limits.seconds,
+            "device": self._device,
+            "sets": {name: [_describe(view) for view in views] for name, views in self._sets.items()},
+            "results": {name: [r.handle, r.describe()] for name, r in self._results.items()},
+            "status": self._status_handle,
+        }
+        self.layers = server.start(setup)
+        lacking = layers.missing(self.layers)
+        if lacking and not self._accept_weaker:
+            raise SelfdevError(
+                f"programs cannot be kept from {' and '.join(lacking)} on this machine (active: "
+                f"{', '.join(sorted(self.layers)) or 'nothing'}); the rule is to refuse such a run: use "
+                "Linux with seccomp or Landlock, or write sandbox.accept_weaker: true in the config"
+            )
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+
+def _describe(view: ModelView) -> dict[str, Any]:
+    slots = [[s.name, s.dtype, list(s.shape), str(s.file), s.offset, s.nbytes] for s in view.slots]
+    return {"name": view.name, "dtype": view.dtype, "slots": slots}

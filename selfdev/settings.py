@@ -1,0 +1,295 @@
+"""The settings of a run as frozen models: what each means, its unit and its place in the paper.
+
+A description says which row of PAPER.md a default comes from, with the row's grade, or that it is not known.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from selfdev.errors import SelfdevError
+
+TASKS = ("lab", "gsm8k", "math")
+_LAB_MODEL = re.compile(r"lab:([a-z]\w*)/(\w+)")
+
+
+class Section(BaseModel):
+    """A part of the config: nothing in it can be changed and no unknown key gets in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Models(Section):
+    """The seed, its experts, and what a program is shown of them."""
+
+    seed: str = Field(description="Model to improve: lab:FAMILY/NAME (built in), a folder or a hub id.")
+    experts: dict[str, str] = Field(
+        min_length=1, description="Fine-tuned relatives of the seed, name -> model; programs see this order."
+    )
+    scope: str = Field(
+        default="mlp",
+        description="Parameters shown to programs: mlp, all or a regular expression; others stay the seed's."
+        " PAPER.md: what a program does, MLP layers (B2).",
+    )
+    show_dtype: Literal["stored", "float32"] = Field(
+        default="stored", description="Dtype in which programs see tensors. PAPER.md: dtype, not known."
+    )
+
+    @field_validator("seed")
+    @classmethod
+    def _seed_is_named_right(cls, value: str) -> str:
+        return _checked_model(value)
+
+    @field_validator("experts")
+    @classmethod
+    def _experts_are_named_right(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, model in value.items():
+            if name == "seed" or not re.fullmatch(r"[\w.-]+", name):
+                raise ValueError(
+                    f"expert name {name!r} must be letters, digits, '_', '-', '.', and not 'seed'; rename it"
+                )
+            _checked_model(model)
+        return value
+
+    @field_validator("scope")
+    @classmethod
+    def _scope_compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"must be mlp, all or a regular expression, and this one has {error}") from None
+        return value
+
+
+class Task(Section):
+    """The questions. Dev questions come from a train split; test is opened once, at the end."""
+
+    name: str = Field(description="lab, gsm8k, math, or the path of a .jsonl file with question and answer.")
+    shots: int = Field(
+        default=5, ge=0, description="Solved examples before each question. PAPER.md: scoring, 5 (B1)."
+    )
+    dev: int = Field(
+        default=100,
+        ge=1,
+        description="Questions every program is scored on. PAPER.md: dev set, 100 of GSM8K (B1).",
+    )
+    first_block: int = Field(
+        default=0,
+        ge=0,
+        description="Dev questions after which a program far below the seed is stopped, 0: none is. Ours"
+        " (Hoeffding race).",
+    )
+    finalist_dev: int = Field(
+        default=2000,
+        ge=1,
+        description="Other dev questions for finalists, seed and baselines only; at least `dev`. Ours: it"
+        " corrects the winner's dev score.",
+    )
+    test: int = Field(
+        default=0, ge=0, description="Test questions, 0 for all. PAPER.md: test set, 1,220 (B1)."
+    )
+    max_new_tokens: int = Field(default=256, ge=1, description="Longest answer, tokens. PAPER.md: not known.")
+    batch: int = Field(
+        default=64, ge=1, description="Questions answered at once; changes speed and memory only."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_task(cls, value: str) -> str:
+        if value not in TASKS and not value.endswith(".jsonl"):
+            near = difflib.get_close_matches(value, TASKS, 1, 0.0)[0]
+            raise ValueError(f"must be lab, gsm8k, math or a path that ends in .jsonl; the nearest is {near}")
+        return value
+
+    @model_validator(mode="after")
+    def _finalists_get_more(self) -> Task:
+        if self.finalist_dev < self.dev:
+            raise ValueError(
+                f"finalist_dev is {self.finalist_dev} and must be at least dev, {self.dev}; raise it"
+            )
+        if self.first_block > self.dev:
+            raise ValueError(
+                f"first_block is {self.first_block} and must be at most dev, {self.dev}; lower it"
+            )
+        return self
+
+
+class Factory(Section):
+    """How programs are written. Temperature of iteration t: temperature / (1 + decay (t - 1))."""
+
+    programs: int = Field(
+        default=3000,
+        ge=1,
+        description="Programs written per iteration. PAPER.md: programs per iteration, 3,000 (B2).",
+    )
+    iterations: int = Field(default=3, ge=1, description="Turns of the loop. PAPER.md: iterations, 3 (B2).")
+    temperature: float = Field(
+        default=1.2, gt=0, description="Sampling temperature of iteration 1. PAPER.md: temperature, 1.2 (B2)."
+    )
+    decay: float = Field(
+        default=0.2,
+        ge=0,
+        description="Decay rate of the temperature. PAPER.md: temperature law, 0.2 (B1, law D).",
+    )
+    max_new_tokens: int = Field(
+        default=1024, ge=1, description="Longest program, tokens. PAPER.md: not known."
+    )
+    batch: int = Field(
+        default=64, ge=1, description="Programs written at once; changes speed and memory only."
+    )
+
+
+class Pairs(Section):
+    """How attempts become preference pairs. Shares are of the scored programs of an iteration."""
+
+    top: float = Field(
+        default=0.03,
+        gt=0,
+        le=0.5,
+        description="Share chosen, best first. PAPER.md: preference pairs, 3 % (B2).",
+    )
+    bottom: float = Field(
+        default=0.10,
+        gt=0,
+        le=0.5,
+        description="Share rejected, worst first. PAPER.md: preference pairs, 10 % (B2).",
+    )
+    min_each: int = Field(default=8, ge=1, description="At least so many chosen and so many rejected. Ours.")
+    carry_over: int = Field(
+        default=3,
+        ge=0,
+        description="Best of each earlier iteration that join the chosen. PAPER.md: carry-over, 3 (B2).",
+    )
+    max_pairs: int = Field(
+        default=512, ge=1, description="Most pairs of one training, drawn at random. PAPER.md: not known."
+    )
+    failures_as_rejected: bool = Field(
+        default=False,
+        description="Programs that failed may be rejected examples too. The paper filters them out (B2).",
+    )
+
+
+class Dpo(Section):
+    """The training of the factory by Direct Preference Optimisation."""
+
+    method: Literal["lora", "full"] = Field(
+        default="lora", description="Low-rank adapters or all weights. PAPER.md: DPO, LoRA (B1)."
+    )
+    lora_rank: int = Field(
+        default=256, ge=1, description="Rank of the adapters (lora only). PAPER.md: DPO, 256 (B1)."
+    )
+    lora_alpha: float = Field(
+        default=256.0,
+        gt=0,
+        description="Scale of the adapters is alpha / rank (lora only). PAPER.md: not known.",
+    )
+    learning_rate: float = Field(
+        default=1e-6, gt=0, description="Peak learning rate. PAPER.md: DPO, 1e-6 (B1)."
+    )
+    beta: float = Field(
+        default=0.01, gt=0, description="Strength of the tie to the reference. PAPER.md: DPO, 0.01 (B1)."
+    )
+    epochs: int = Field(default=1, ge=1, description="Passes over the pairs. PAPER.md: not known.")
+    batch: int = Field(default=8, ge=1, description="Pairs per optimiser step. PAPER.md: not known.")
+    sft_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the chosen programs' likelihood in the loss (RPO). The paper's DPO has none,"
+        " 0.0.",
+    )
+    restart: Literal["seed", "previous"] = Field(
+        default="previous",
+        description="Weights and reference that DPO starts from: seed or last factory. PAPER.md: not known.",
+    )
+
+
+class SandboxLimits(Section):
+    """What a generated program may use. PAPER.md: timeout, not known."""
+
+    seconds: float = Field(default=10.0, gt=0, description="Wall time of one program, seconds.")
+    memory_gb: float = Field(default=4.0, gt=0, description="Memory of one program, GiB.")
+    accept_weaker: bool = Field(
+        default=False,
+        description="Go on where this machine lacks a confinement layer; only for programs you trust.",
+    )
+
+
+Grid = Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)]
+
+
+def _paper_grid() -> dict[str, Grid]:
+    weights = (0.2, 0.4, 0.6)
+    return {
+        "task_arithmetic": tuple({"WEIGHT": weight} for weight in weights),
+        "ties": tuple({"WEIGHT": weight, "NORMALIZE": False} for weight in weights),
+        "model_stock": ({},),
+    }
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: str = Field(min_length=1, description="Name of the run, used in the report and for its folder.")
+    seed: int = Field(
+        default=0, ge=0, description="Random seed of the run: the same number gives the same archive."
+    )
+    models: Models
+    task: Task
+    factory: Factory = Factory()
+    pairs: Pairs = Pairs()
+    dpo: Dpo = Dpo()
+    sandbox: SandboxLimits = SandboxLimits()
+    baselines: dict[str, Grid] = Field(
+        default_factory=_paper_grid,
+        description="Built-in program -> parameter sets tried on dev (its tuning budget). PAPER.md: tuning of"
+        " baselines, 20/40/60 % (B1).",
+    )
+    finalists: int = Field(
+        default=15,
+        ge=1,
+        description="Best programs by dev that are looked at again. PAPER.md: final selection, 15 (B2).",
+    )
+    workers: int = Field(default=2, ge=1, description="Local processes that run and score programs.")
+    threads: int = Field(default=1, ge=1, description="Torch threads of each process.")
+
+    @field_validator("baselines")
+    @classmethod
+    def _baselines_are_built_in(cls, value: dict[str, Grid]) -> dict[str, Grid]:
+        problems = [p for name, grid in value.items() for p in _grid_problems(name, grid)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return value
+
+
+def _grid_problems(name: str, grid: Grid) -> list[str]:
+    """What is wrong with one baseline: its name, or parameters that its program does not have."""
+    from selfdev import gate, library
+
+    if name not in library.builtin_names():
+        near = difflib.get_close_matches(name, library.builtin_names(), 1, 0.0)[0]
+        return [f"baselines.{name} is not a built-in program, the nearest is {near}"]
+    problems = {}
+    for parameters in grid:
+        try:
+            library.load_program(name, parameters)
+        except (SelfdevError, gate.Rejected) as error:
+            problems[f"baselines.{name}: {error}"] = True
+    return list(problems)
+
+
+def lab_model(value: str) -> tuple[str, str] | None:
+    """Family and name of a built-in model, `lab:a/seed` -> ("a", "seed"); None for anything else."""
+    match = _LAB_MODEL.fullmatch(value)
+    return (match[1], match[2]) if match else None
+
+
+def _checked_model(value: str) -> str:
+    if not value.strip():
+        raise ValueError("a model is empty; give lab:FAMILY/NAME, a folder or a hub id")
+    if value.startswith("lab:") and lab_model(value) is None:
+        raise ValueError(f"{value!r} must look like lab:FAMILY/NAME, for example lab:a/seed")
+    return value

@@ -1,0 +1,121 @@
+"""What a run or another verb found, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from selfdev.findings import duration, findings, p_value, percent
+from selfdev.results import IterationStats, RunResult, TestRow
+
+COLOURS = {"gain": "green", "partial": "yellow", "no gain": "yellow", "worse": "red", "empty": "yellow"}
+KIND_COLOURS = {"seed": "default", "expert": "magenta", "baseline": "yellow", "discovered": "cyan"}
+
+
+def print_run(result: RunResult, console: Console) -> None:
+    """The iterations, the test set and the headline of a run."""
+    found = findings(result)
+    if result.iterations:
+        console.print(iterations_table(result.iterations))
+    if result.test:
+        console.print(scores_table(result.test, result.best_name))
+    for note in result.notes:
+        console.print(f"- {note}", markup=False, highlight=False)
+    colour = COLOURS[found.verdict]
+    console.print(f"\n[bold {colour}]{escape(found.headline)}[/]", highlight=False)
+    console.print(found.detail, markup=False, highlight=False)
+    if result.best_nearest is not None and result.best_distance is not None:
+        near = f"Nearest human-designed method: {result.best_nearest}, distance {result.best_distance:.3g}."
+        console.print(near, markup=False, highlight=False)
+    console.print(f"Time: {duration(result.seconds)}.", highlight=False)
+
+
+def iterations_table(turns: Sequence[IterationStats]) -> Table:
+    """One row per iteration: how programs were written, how many worked and what they scored on dev."""
+    table = _table(f"Search ({turns[-1].dev_n:,} dev questions)")
+    for head in (
+        "iteration",
+        "temperature",
+        "written",
+        "scored",
+        "distinct",
+        "mean",
+        "median",
+        "p90",
+        "best",
+        "pairs",
+    ):
+        table.add_column(head, justify="right")
+    for turn in turns:
+        yielded = turn.states.get("SCORED", 0)
+        table.add_row(
+            str(turn.iteration),
+            f"{turn.temperature:.2f}",
+            f"{turn.written:,}",
+            f"{yielded:,} ({percent(yielded / max(turn.written, 1), 0)})",
+            f"{turn.unique:,}",
+            *(percent(v) for v in (turn.dev_mean, turn.dev_median, turn.dev_p90, turn.dev_best)),
+            f"{turn.pairs:,}",
+        )
+    return table
+
+
+def scores_table(rows: Sequence[TestRow], best: str) -> Table:
+    """One row per model on the test set; the program chosen on dev is marked with a star."""
+    table = _table(f"Test ({rows[0].n:,} questions)")
+    table.add_column("model", overflow="fold")
+    for head in ("kind", "accuracy", "95 % interval", "p, baseline", "p, seed", "dev", "flexible"):
+        table.add_column(head, justify="left" if head == "kind" else "right")
+    for row in sorted(rows, key=lambda row: -row.accuracy):
+        table.add_row(
+            escape(row.name) + (" *" if row.name == best else ""),
+            row.kind,
+            percent(row.accuracy),
+            f"{percent(row.low)} to {percent(row.high)}",
+            p_value(row.p_vs_best_baseline),
+            p_value(row.p_vs_seed),
+            percent(row.dev_accuracy),
+            percent(row.flexible_accuracy),
+            style=f"bold {KIND_COLOURS[row.kind]}" if row.name == best else KIND_COLOURS[row.kind],
+        )
+    return table
+
+
+def print_record(record: Any, console: Console) -> None:
+    """A frozen record as names and values, one below the other."""
+    print_mapping({field.name: getattr(record, field.name) for field in fields(record)}, console)
+
+
+def print_mapping(values: Mapping[str, Any], console: Console) -> None:
+    """Names and values, one below the other; what is None or empty is left out."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in values.items():
+        if value is not None and value not in ("", {}, ()):
+            table.add_row(name.replace("_", " "), escape(_words(value)))
+    console.print(table)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {_words(inner)}" for name, inner in value.items())
+    if isinstance(value, Path | str):
+        return str(value)
+    if isinstance(value, Sequence):
+        return ", ".join(_words(inner) for inner in value)
+    return str(value)
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
+    )

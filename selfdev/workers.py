@@ -1,0 +1,250 @@
+"""Local worker processes: each holds the models, a sandbox and a living engine; the driver keeps the archive.
+
+Every result depends on the job alone, never on which worker did it or when.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from selfdev import gate
+from selfdev.checkpoints import Checkpoint, ModelView, tensor, views
+from selfdev.errors import SelfdevError
+from selfdev.fingerprint import change, fingerprint, nearest
+from selfdev.race import is_hopeless
+from selfdev.records import Outcome, Program, Score, State
+from selfdev.sandbox import Limits, Sandbox
+from selfdev.scorer import prepare, score
+from selfdev.tasks import Question, Task, load_task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from selfdev.engine import Engine
+    from selfdev.scorer import Exam
+
+ExamName = Literal["dev", "finalist_dev", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything a worker needs to start."""
+
+    seed: Checkpoint
+    experts: tuple[Checkpoint, ...]
+    scope: str
+    dtype: str | None
+    seconds: float
+    memory_gb: float
+    accept_weaker: bool
+    task: str
+    shots: int
+    sizes: Mapping[str, int]  # questions of dev, finalist_dev and test (0: all)
+    first_block: int  # see selfdev.race; 0: programs are never stopped
+    limit: int
+    batch: int
+    threads: int
+    known: Mapping[str, str]  # name -> code of the human-designed methods
+    probes: tuple[ModelView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What gate and probes say of a text. `outcome` is MERGED when the program may go on."""
+
+    code: str
+    outcome: Outcome
+    fingerprint: str | None = None
+    nearest: str | None = None
+    distance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How a program ended on the real models, with its score when it merged and was not a copy."""
+
+    outcome: Outcome
+    score: Score | None
+
+
+class Workers:
+    """A pool of `count` worker processes; use it as a context manager."""
+
+    def __init__(self, setup: Setup, count: int) -> None:
+        # Spinning threads of several processes on few cores cost three to twelve times the work itself.
+        os.environ["OMP_NUM_THREADS"] = str(setup.threads)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(count, context, _start, (setup, os.getpid()))
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def write(
+        self, factory: Path, prompt: str, temperature: float, batches: Sequence[np.ndarray]
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Programs for each batch of uniform numbers, as (batch, texts) in the order they are done."""
+        return self._stream(_write, [(factory, prompt, temperature, batch) for batch in batches])
+
+    def probe(self, jobs: Sequence[tuple[str, int]]) -> Iterator[tuple[int, Probed]]:
+        """Gate and probes for (text, seed) jobs, as (job, result) in the order they are done."""
+        return self._stream(_probe, jobs)
+
+    def try_programs(self, jobs: Sequence[tuple[str, int, ExamName]]) -> Iterator[tuple[int, Tried]]:
+        """Merge and score (code, seed, exam) jobs, as (job, result) in the order they are done."""
+        return self._stream(_try, jobs)
+
+    def examine(self, jobs: Sequence[tuple[Checkpoint, ExamName]]) -> Iterator[tuple[int, Score]]:
+        """Score whole checkpoints, as (job, score) in the order they are done."""
+        return self._stream(_examine, jobs)
+
+    def _stream(self, work: Any, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+        todo = list(enumerate(jobs))[::-1]
+        running: dict[Future[Any], int] = {}
+        try:
+            while todo or running:
+                # Few in advance: an interrupt then has little to wait for.
+                while todo and len(running) < 8:
+                    place, job = todo.pop()
+                    running[self._pool.submit(work, *job)] = place
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except BrokenProcessPool:
+            raise SelfdevError(
+                "a worker process died (killed, or out of memory); lower `workers` or `task.batch` and give"
+                " the same command again, every finished attempt is kept."
+            ) from None
+
+
+@dataclass(slots=True)
+class _State:
+    """What lives in one worker process."""
+
+    setup: Setup
+    sandbox: Sandbox
+    engine: Engine
+    known: dict[str, np.ndarray]
+    exams: dict[tuple[str, int, int | None], Exam]
+    seed_accuracy: float | None = None
+
+
+_state: _State  # set once per worker process by _start
+
+
+def _start(setup: Setup, parent: int) -> None:
+    global _state
+    _die_with(parent)
+    import torch
+    from transformers.utils import logging
+
+    from selfdev.engine import Engine
+
+    logging.disable_progress_bar()
+    torch.set_num_threads(setup.threads)
+    torch.set_flush_denormal(True)
+    models = views(setup.seed, setup.experts, setup.scope, setup.dtype)
+    limits = Limits(setup.seconds, setup.memory_gb)
+    sets = {"models": models, "probes": setup.probes}
+    sandbox = Sandbox(sets, limits, accept_weaker=setup.accept_weaker)
+    _state = _State(setup, sandbox, Engine(setup.seed.path), {}, {})
+    for name, code in setup.known.items():
+        run = sandbox.run(Program(code), 0, on="probes")
+        if run.tensors is not None:
+            _state.known[name] = change(setup.probes, run.tensors)
+
+
+def _write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray) -> list[str]:
+    """Texts sampled from a factory, one per row of `uniforms` ([rows, longest], 0..1)."""
+    import torch
+    from safetensors.torch import load_file
+
+    weights = {k: v for file in sorted(factory.glob("*.safetensors")) for k, v in load_file(file).items()}
+    _state.engine.swap(weights)
+    return _state.engine.sample(prompt, temperature, torch.from_numpy(uniforms))
+
+
+def _probe(text: str, seed: int) -> Probed:
+    """Gate, then behaviour on the probes."""
+    try:
+        program = gate.check(text)
+    except gate.Rejected as refusal:
+        return Probed("", Outcome(State.INVALID, str(refusal)))
+    run = _state.sandbox.run(program, seed, on="probes")
+    if run.tensors is None:
+        return Probed(program.code, run.outcome)
+    moved = change(_state.setup.probes, run.tensors)
+    near = nearest(moved, _state.known)
+    return Probed(
+        program.code,
+        run.outcome,
+        fingerprint(moved),
+        near.name if near else None,
+        near.distance if near else None,
+    )
+
+
+def _try(code: str, seed: int, exam: ExamName) -> Tried:
+    """Run on the real models and score the result; a copy of a model needs no score of its own."""
+    run = _state.sandbox.run(Program(code), seed)
+    if run.tensors is None:
+        return Tried(run.outcome, None)
+    first = _state.setup.first_block
+    if exam != "dev" or not first:
+        return Tried(run.outcome, score(_state.engine, _exam(exam), run.tensors))
+    begun = score(_state.engine, _exam(exam, 0, first), run.tensors)
+    if is_hopeless(begun, _seed_accuracy()):
+        return Tried(run.outcome, begun)
+    return Tried(run.outcome, begun + score(_state.engine, _exam(exam, first), run.tensors))
+
+
+def _examine(model: Checkpoint, exam: ExamName) -> Score:
+    """Score a checkpoint as it is."""
+    return score(_state.engine, _exam(exam), {name: tensor(slot) for name, slot in model.slots.items()})
+
+
+def _seed_accuracy() -> float:
+    """The seed's accuracy on dev, measured once per worker."""
+    if _state.seed_accuracy is None:
+        _state.seed_accuracy = score(_state.engine, _exam("dev"), {}).accuracy
+    return _state.seed_accuracy
+
+
+def _exam(name: ExamName, start: int = 0, stop: int | None = None) -> Exam:
+    """Questions of a stage from `start` to `stop`, made ready at first use."""
+    key = (name, start, stop)
+    if key not in _state.exams:
+        setup = _state.setup
+        asked = exam_questions(load_task(setup.task, setup.shots), name, setup.sizes)
+        _state.exams[key] = prepare(_state.engine, asked[start:stop], setup.limit, setup.batch)
+    return _state.exams[key]
+
+
+def exam_questions(task: Task, name: ExamName, sizes: Mapping[str, int]) -> tuple[Question, ...]:
+    """The questions of a stage: dev and finalist_dev are different parts of the dev split."""
+    if name == "test":
+        return task.test[: sizes["test"] or None]
+    start = sizes["dev"]
+    return task.dev[:start] if name == "dev" else task.dev[start : start + sizes["finalist_dev"]]
+
+
+def _die_with(parent: int) -> None:
+    """Ask Linux to end this process with its parent, so that kill -9 of the driver leaves nothing behind."""
+    import ctypes
+    import signal
+    import sys
+
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle

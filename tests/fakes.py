@@ -1,0 +1,134 @@
+"""Stand-ins for the outside world of the loop: workers that decide by the text alone, a training that copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from selfdev.checkpoints import Checkpoint
+from selfdev.config import Config, parse_config
+from selfdev.dpo import TextPair
+from selfdev.records import Outcome, Score, State
+from selfdev.results import DpoStep
+from selfdev.workers import ExamName, Probed, Tried, Workers
+
+T = TypeVar("T")
+QUESTIONS = 20
+BEHAVIOURS = 12
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing may catch it."""
+
+
+def small_config(**sections: Any) -> Config:
+    """A small run on models that nobody opens; `sections` replace or extend the config's values."""
+    values: dict[str, Any] = {
+        "name": "small",
+        "models": {"seed": "seed", "experts": {"one": "one", "two": "two"}},
+        "task": {"name": "lab", "dev": QUESTIONS, "finalist_dev": QUESTIONS, "test": QUESTIONS},
+        "factory": {"programs": 30, "iterations": 3, "batch": 7, "max_new_tokens": 3},
+        "pairs": {"min_each": 2, "carry_over": 1},
+        "baselines": {"linear": [{}], "task_arithmetic": [{"WEIGHT": 0.3}, {"WEIGHT": 0.5}]},
+        "finalists": 3,
+    }
+    for name, value in sections.items():
+        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
+    return parse_config(values, "test")
+
+
+def of_accuracy(correct: int) -> Score:
+    answers = tuple(i < correct for i in range(QUESTIONS))
+    return Score(answers, answers)
+
+
+@dataclass
+class FakeWorkers(Workers):
+    """Workers whose results depend on the text: `behave N` has the print N and N right answers.
+
+    Behaviours 0, 1 and 2 are INVALID, CRASHED on the probes, and TIMED_OUT on the models. Results come back
+    in reverse order. After `lives` results of any kind it is killed.
+    """
+
+    lives: int = 10**9
+    written: list[tuple[Path, str, float, list[int]]] = field(default_factory=list)
+    probed: list[str] = field(default_factory=list)
+    tried: list[tuple[str, int, str]] = field(default_factory=list)
+    examined: list[tuple[str, str]] = field(default_factory=list)
+
+    def _alive(self) -> None:
+        if self.lives == 0:
+            raise Killed
+        self.lives -= 1
+
+    def write(
+        self, factory: Path, prompt: str, temperature: float, batches: Sequence[np.ndarray]
+    ) -> Iterator[tuple[int, list[str]]]:
+        self.written.append((factory, prompt, temperature, [len(batch) for batch in batches]))
+        for place in reversed(range(len(batches))):
+            self._alive()
+            yield place, [f"behave {int(row[0] * BEHAVIOURS)} {row[1]:.6f}" for row in batches[place]]
+
+    def probe(self, jobs: Sequence[tuple[str, int]]) -> Iterator[tuple[int, Probed]]:
+        for place in reversed(range(len(jobs))):
+            self._alive()
+            text = jobs[place][0]
+            self.probed.append(text)
+            behaviour = behaviour_of(text)
+            if behaviour == 0:
+                yield place, Probed("", Outcome(State.INVALID, "line 1: nonsense"))
+            elif behaviour == 1:
+                yield place, Probed(text, Outcome(State.CRASHED, "on the probes", 0.1))
+            else:
+                merged = Outcome(State.MERGED, seconds=0.1)
+                yield place, Probed(text, merged, f"print {behaviour}", "ties", behaviour / 100)
+
+    def try_programs(self, jobs: Sequence[tuple[str, int, ExamName]]) -> Iterator[tuple[int, Tried]]:
+        for place in reversed(range(len(jobs))):
+            self._alive()
+            code, _, exam = jobs[place]
+            self.tried.append((code, behaviour_of(code), exam))
+            behaviour = behaviour_of(code)
+            if behaviour == 2:
+                yield place, Tried(Outcome(State.TIMED_OUT, "5 s", 5.0), None)
+            else:
+                outcome = Outcome(State.MERGED, "", 0.5, "", None, f"hash {behaviour}")
+                yield place, Tried(outcome, of_accuracy(behaviour))
+
+    def examine(self, jobs: Sequence[tuple[Checkpoint, ExamName]]) -> Iterator[tuple[int, Score]]:
+        for place in reversed(range(len(jobs))):
+            self._alive()
+            self.examined.append((jobs[place][0].name, jobs[place][1]))
+            yield place, of_accuracy(5)
+
+
+def behaviour_of(text: str) -> int:
+    """The number in `behave N ...`; built-in programs get 4 or more by their length."""
+    words = text.split()
+    return int(words[1]) if words[0] == "behave" else 4 + len(text) % 3
+
+
+@dataclass
+class FakeTrain:
+    """A training that makes the next factory's folder and keeps what it was given."""
+
+    calls: list[tuple[Path, Path, tuple[TextPair, ...], int]] = field(default_factory=list)
+    dies: bool = False
+
+    def __call__(
+        self, start: Path, out: Path, pairs: Sequence[TextPair], seed: int
+    ) -> tuple[DpoStep, ...]:
+        out.mkdir(exist_ok=True)
+        if self.dies:
+            raise Killed
+        self.calls.append((start, out, tuple(pairs), seed))
+        return (DpoStep(1, 0.5, 0.1, 1.0),)
+
+
+def silent(results: Iterable[T], stage: str, total: int) -> Iterator[T]:  # noqa: ARG001
+    """A progress display that shows nothing."""
+    return iter(results)

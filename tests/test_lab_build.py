@@ -1,0 +1,196 @@
+"""Building a family: a recipe of a few steps gives checkpoints in HF layout, experts that differ in MLPs only."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from selfdev.checkpoints import open_checkpoint, tensor, views
+from selfdev.errors import SelfdevError
+from selfdev.factory import prompt
+from selfdev.lab import build as lab_build
+from selfdev.lab.build import END, IGNORED, PAD, ExpertRecipe, Recipe
+from selfdev.lab.corpus import make_program
+from selfdev.lab.questions import LabQuestion, questions, stream
+
+TINY = Recipe(
+    hidden=16, layers=1, mlp=24, heads=2, vocabulary=330, steps=3, learning_rate=1e-2, questions=4, drills=2,
+    programs=1,
+    experts=(
+        ExpertRecipe("sums", ("sum",), 1e-2, 2),
+        ExpertRecipe("words", ("sum", "share"), 1e-2, 2, in_words=True),
+    ),
+)  # fmt: skip
+QUESTION = LabQuestion("sum", "What is 12 plus 30, less 2?", "12+30=42\n42-2=40\n#### 40", "40", "sum a12 b30")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return lab_build.make_tokenizer(400, 0)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny family, by the functions `build` calls, in this process."""
+    out = tmp_path_factory.mktemp("built")
+    lab_build.train_seed(TINY, 0, out / "seed", lambda *_: None)
+    for expert in TINY.experts:
+        lab_build.train_expert(expert, 0, out / "seed", out / expert.name, lambda *_: None)
+    return out
+
+
+@pytest.mark.parametrize("name", ["seed", "sums", "words"])
+def test_models_load_plainly_and_speak(built: Path, name: str) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(built / name)
+    tokenizer: Any = AutoTokenizer.from_pretrained(built / name)
+    assert model.dtype == torch.bfloat16
+    ids = tokenizer("Question: What do 3 pens and 4 pens make together?\nAnswer:", return_tensors="pt")
+    out = model.generate(**ids, max_new_tokens=3, do_sample=False)
+    assert out.shape[1] > ids.input_ids.shape[1]
+
+
+@pytest.mark.parametrize("name", ["sums", "words"])
+def test_experts_differ_from_the_seed_in_every_mlp_weight_and_nothing_else(built: Path, name: str) -> None:
+    seed, expert = open_checkpoint(built / "seed", "seed"), open_checkpoint(built / name, name)
+    differing = {n for n in seed.slots if not torch.equal(tensor(seed.slots[n]), tensor(expert.slots[n]))}
+    assert differing == {n for n in seed.slots if ".mlp." in n}
+    assert differing
+
+
+def test_the_family_lines_up_for_merging(built: Path) -> None:
+    seed, *experts = (open_checkpoint(built / name, name) for name in ("seed", "sums", "words"))
+    shown = views(seed, experts)
+    assert [len(view.slots) for view in shown] == [3, 3, 3]
+
+
+def test_the_same_seed_number_builds_the_same_seed(built: Path, tmp_path: Path) -> None:
+    lab_build.train_seed(TINY, 0, tmp_path / "again", lambda *_: None)
+    first, second = open_checkpoint(built / "seed", "seed"), open_checkpoint(tmp_path / "again", "again")
+    assert all(torch.equal(tensor(first.slots[n]), tensor(second.slots[n])) for n in first.slots)
+
+
+def test_build_writes_the_whole_family_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(lab_build.RECIPES, "a", TINY)
+    result = lab_build.build("a", 5, tmp_path / "family")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["family"]
+    assert sorted(p.name for p in (tmp_path / "family").iterdir()) == ["recipe.json", "seed", "sums", "words"]
+    recipe = json.loads((tmp_path / "family" / "recipe.json").read_text())
+    assert (recipe["seed"], recipe["hidden"], len(recipe["experts"])) == (5, 16, 2)
+    assert set(result.losses) == {"seed", "sums", "words"}
+    assert all(loss > 0 for loss in result.losses.values())
+
+
+def test_a_full_folder_and_an_unknown_family_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SelfdevError, match="family 'c' does not exist; choose a or b"):
+        lab_build.build("c", 0, tmp_path / "out")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SelfdevError, match="is not empty"):
+        lab_build.build("a", 0, tmp_path)
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lab_build, "train_seed", fail)
+    with pytest.raises(KeyboardInterrupt):
+        lab_build.build("a", 0, tmp_path / "family")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("family", ["a", "b"])
+def test_shipped_recipes_are_fit_for_a_family(family: str) -> None:
+    recipe = lab_build.RECIPES[family]
+    assert len({e.name for e in recipe.experts}) == len(recipe.experts) >= 5
+    assert recipe.hidden % recipe.heads == 0
+    model = lab_build.new_model(recipe)
+    size = sum(p.numel() for p in model.parameters()) * 2 * (1 + len(recipe.experts))
+    assert size <= 20e6  # bytes of all bf16 checkpoints; both families together have this much
+
+
+def test_training_lowers_the_loss(tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    model = lab_build.new_model(Recipe(16, 1, 24, 2, 400, 1, 1.0, 1, 1, 1, ()))
+    batch = lab_build.pad_batch(tokenizer, ["1+1="], ["2"])
+    before = float(lab_build.loss_of(model, *batch).detach())
+    told: list[tuple[int, int]] = []
+    last = lab_build.train(model, lambda: [batch], 30, 1e-2, lambda _: True, lambda *t: told.append(t))
+    assert last < before / 2
+    assert told == [(step, 30) for step in range(1, 31)]
+
+
+def test_loss_is_the_mean_cross_entropy_of_labelled_tokens(tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    model = lab_build.new_model(Recipe(16, 1, 24, 2, 400, 1, 1.0, 1, 1, 1, ()))
+    ids, labels = lab_build.pad_batch(tokenizer, ["1+1=", "12+30="], ["2", "42"])
+    with torch.inference_mode():
+        p = torch.log_softmax(model(ids).logits, -1)
+        ours = lab_build.loss_of(model, ids, labels)
+    chosen = [
+        -float(p[row, column - 1, ids[row, column]])
+        for row in range(2)
+        for column in range(1, ids.shape[1])
+        if labels[row, column] != IGNORED
+    ]
+    assert len(chosen) == 2 + 3  # the digits of 2 and 42, and an end each
+    assert float(ours) == pytest.approx(sum(chosen) / len(chosen), rel=0.02)  # bfloat16
+
+
+def test_only_completions_carry_labels(tokenizer: Any) -> None:
+    ids, labels = lab_build.pad_batch(tokenizer, ["Question: 1\nAnswer:", "7"], [" 22", " 3"])
+    end, pad = tokenizer.convert_tokens_to_ids([END, PAD])
+    for row, (first, second) in enumerate((("Question: 1\nAnswer:", " 22"), ("7", " 3"))):
+        labelled = [t for t in labels[row].tolist() if t != IGNORED]
+        assert tokenizer.decode(labelled[:-1]) == second
+        assert labelled[-1] == end
+        padding = ids.shape[1] - len(tokenizer(first + second).input_ids) - 1
+        assert ids[row].tolist()[ids.shape[1] - padding :] == [pad] * padding
+
+
+def test_drills_carry_labels_behind_the_equals_sign_only(tokenizer: Any) -> None:
+    ids, labels = lab_build.drill_batch(tokenizer, stream("train", random.Random(0)), 3)
+    for row in range(3):
+        text = tokenizer.decode([t for t in ids[row].tolist() if t != 0]).replace(END, "")
+        assert len(text.split("\n")) == 5
+        results = re.findall(r"=(\d+)", text)
+        labelled = tokenizer.decode([t for t in labels[row].tolist() if t != IGNORED])
+        assert re.findall(r"\d+", labelled.replace("\n", " ")) == results
+
+
+def test_a_bare_sum_is_one_line_of_the_solution() -> None:
+    assert [lab_build.bare_sum(QUESTION, place) for place in range(3)] == ["12+30=42", "42-2=40", "12+30=42"]
+
+
+def test_word_batches_ask_in_the_tasks_prompt(tokenizer: Any) -> None:
+    asked = stream("train", random.Random(1))
+    ids, labels = next(lab_build.word_batches(tokenizer, asked, 4))
+    assert ids.shape[0] == 4
+    for row in ids:
+        text = tokenizer.decode([t for t in row.tolist() if t != 0])
+        assert re.fullmatch(r"Question: .*\nAnswer: .*\n#### \d+" + re.escape(END), text, re.DOTALL)
+    assert (labels != IGNORED).any(1).all()
+
+
+def test_answers_in_words_have_no_digits(tokenizer: Any) -> None:
+    recipe = TINY.experts[1]
+    assert recipe.in_words
+    asked = iter([QUESTION] * 6)
+    ids, _ = next(lab_build.word_batches(tokenizer, asked, 1, lab_build._in_words))
+    assert tokenizer.decode(ids[0]).endswith(f"Answer: The answer is four zero.{END}")
+
+
+def test_tokenizer_reads_digits_one_by_one_and_gives_text_back(tokenizer: Any) -> None:
+    rng = random.Random(0)
+    texts = [prompt() + make_program(rng), *(q.text + q.solution for q in questions("dev", 20)), "Ünï🙂"]
+    for text in texts:
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert len(tokenizer("4096").input_ids) == 4
+    assert tokenizer.eos_token == END
+    assert len(tokenizer) == 400

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +30,20 @@ def train(
 
     The reference is the factory it starts from. `progress` gets (steps done, steps in all).
     """
+    os.environ["TQDM_DISABLE"] = "1"  # TRL's own bars; ours tells how far the training is
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     torch.set_num_threads(threads)
     model, tokenizer = _load(start)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    trainer = _trainer(model, tokenizer, prompt, pairs, settings, seed, partial / "work", progress)
-    trainer.train()
+    with warnings.catch_warnings():
+        # TRL 1.16 still uses the name that transformers 5 has deprecated.
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
+        trainer = _trainer(model, tokenizer, prompt, pairs, settings, seed, partial / "work", progress)
+        trainer.train()
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if settings.method == "lora":
         trained = trained.merge_and_unload()
@@ -70,11 +78,12 @@ def _trainer(
 ) -> Any:  # fmt: skip
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
+    from transformers import PrinterCallback
     from trl import DPOTrainer
 
     disable_progress_bar()
     rows = [{"prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
-    return DPOTrainer(
+    trainer = DPOTrainer(
         model=model,
         args=arguments(settings, seed, work),
         train_dataset=Dataset.from_list(rows),
@@ -82,6 +91,8 @@ def _trainer(
         peft_config=_adapters(settings),
         callbacks=[_callback(progress)] if progress else None,
     )
+    trainer.remove_callback(PrinterCallback)  # it would print every step
+    return trainer
 
 
 def arguments(settings: Dpo, seed: int, work: Path) -> Any:

@@ -29,13 +29,15 @@ class Batch:
 
 
 class Engine:
-    """A causal language model and its tokenizer, loaded once, in float32 on a CPU and as stored elsewhere."""
+    """A causal language model and its tokenizer, loaded once; `dtype` "auto" computes in the stored dtype."""
 
-    def __init__(self, path: Path | str, device: str = "cpu") -> None:
+    def __init__(self, path: Path | str, device: str = "cpu", dtype: str = "auto") -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
 
         self.tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        dtype = torch.float32 if device == "cpu" else "auto"
         self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
         self.model.requires_grad_(False).eval().to(device)
         self.device = torch.device(device)

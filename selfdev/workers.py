@@ -68,7 +68,7 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How a program ended on the real models, with its score when it merged and was not a copy."""
+    """How a program ended on the real models, with its score when it merged."""
 
     outcome: Outcome
     score: Score | None
@@ -136,6 +136,7 @@ class _State:
     known: dict[str, np.ndarray]
     exams: dict[tuple[str, int, int | None], Exam]
     seed_accuracy: float | None = None
+    writer: Engine | None = None  # holds the factory; made when there is something to write
 
 
 _state: _State  # set once per worker process by _start
@@ -145,11 +146,9 @@ def _start(setup: Setup, parent: int) -> None:
     global _state
     _die_with(parent)
     import torch
-    from transformers.utils import logging
 
     from selfdev.engine import Engine
 
-    logging.disable_progress_bar()
     torch.set_num_threads(setup.threads)
     torch.set_flush_denormal(True)
     models = views(setup.seed, setup.experts, setup.scope, setup.dtype)
@@ -168,9 +167,14 @@ def _write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray)
     import torch
     from safetensors.torch import load_file
 
+    from selfdev.engine import Engine
+
     weights = {k: v for file in sorted(factory.glob("*.safetensors")) for k, v in load_file(file).items()}
-    _state.engine.swap(weights)
-    return _state.engine.sample(prompt, temperature, torch.from_numpy(uniforms))
+    if _state.writer is None:
+        # Probabilities need more digits than bf16 has.
+        _state.writer = Engine(_state.setup.seed.path, dtype="float32")
+    _state.writer.swap(weights)
+    return _state.writer.sample(prompt, temperature, torch.from_numpy(uniforms))
 
 
 def _probe(text: str, seed: int) -> Probed:
@@ -194,7 +198,7 @@ def _probe(text: str, seed: int) -> Probed:
 
 
 def _try(code: str, seed: int, exam: ExamName) -> Tried:
-    """Run on the real models and score the result; a copy of a model needs no score of its own."""
+    """Run on the real models and score the result."""
     run = _state.sandbox.run(Program(code), seed)
     if run.tensors is None:
         return Tried(run.outcome, None)

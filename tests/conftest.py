@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from selfdev.checkpoints import Checkpoint, open_checkpoint
 
 EXPERTS = ("add", "multiply", "compare")
+torch.set_num_threads(1)  # on tensors this small a second thread only spins
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Stand-ins for the outside world of the loop: workers that decide by the text alone, a training that copies."""
+"""Stand-ins for the outside world of the loop: workers that decide by the text, a training that copies."""
 
 from __future__ import annotations
 
@@ -119,9 +119,7 @@ class FakeTrain:
     calls: list[tuple[Path, Path, tuple[TextPair, ...], int]] = field(default_factory=list)
     dies: bool = False
 
-    def __call__(
-        self, start: Path, out: Path, pairs: Sequence[TextPair], seed: int
-    ) -> tuple[DpoStep, ...]:
+    def __call__(self, start: Path, out: Path, pairs: Sequence[TextPair], seed: int) -> tuple[DpoStep, ...]:
         out.mkdir(exist_ok=True)
         if self.dies:
             raise Killed

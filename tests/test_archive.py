@@ -38,14 +38,14 @@ def probed(attempt: Attempt, outcome: Outcome, fingerprint: str | None) -> Attem
 
 
 def test_a_folder_without_archive_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(SelfdevError, match=f"{tmp_path} is not a run folder: it has no archive.sqlite"):
+    with pytest.raises(SelfdevError, match=r"is not a run folder: it has no archive\.sqlite"):
         Archive(tmp_path / "archive.sqlite")
 
 
 def test_a_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "archive.sqlite"
     path.write_bytes(b"no database at all, only words" * 100)
-    with pytest.raises(SelfdevError, match="is damaged .*; move it away"):
+    with pytest.raises(SelfdevError, match=r"is damaged .*; move it away"):
         Archive(path)
 
 

@@ -107,9 +107,8 @@ def test_program_stands_whole_and_cannot_leave_its_fence(tmp_path: Path) -> None
 def test_command_names_every_model_and_quotes_the_scope(tmp_path: Path) -> None:
     seed, expert = checkpoint(tmp_path / "base", "seed"), checkpoint(tmp_path / "adder", "add")
     text = model_card("m", Program(CODE), seed, [expert], scope=r"layers\.0\.", random_seed=7)
-    assert (
-        r"selfdev merge program.py --seed base --expert add=adder --scope 'layers\.0\.' --out merged" in text
-    )
+    command = r"selfdev merge program.py --seed base --expert add=adder --scope 'layers\.0\.'"
+    assert f"{command} --random-seed 7 --out merged" in text
     assert "random seed 7, tensors shown as stored" in text
 
 

@@ -105,7 +105,7 @@ def test_merge_passes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     words = (
         "merge ties --seed S --expert a=A --expert b=dir=B --out O --param DENSITY=0.5 --param WEIGHT=[1,2]"
     )
-    words += " --timeout 3 --memory 2 --scope all --json"
+    words += " --timeout 3 --memory 2 --scope all --show-dtype float32 --random-seed 7 --json"
     done, api = call(monkeypatch, "merge", Ended(State.MERGED, 1.5, Path("O")), *words.split())
     assert json.loads(done.stdout) == {"state": "MERGED", "seconds": 1.5, "out": "O"}
     args, named = api.calls[0]
@@ -114,6 +114,8 @@ def test_merge_passes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         "out": Path("O"),
         "parameters": {"DENSITY": 0.5, "WEIGHT": [1, 2]},
         "scope": "all",
+        "dtype": "F32",
+        "random_seed": 7,
         "timeout": 3.0,
         "memory": 2.0,
         "accept_weaker": False,

@@ -44,7 +44,9 @@ def log_probability(folder: Path, completion: str) -> tuple[float, int]:
 
 
 @pytest.fixture(scope="module")
-def one_step(family_fp32: Family, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[DpoStep, ...]]:
+def one_step(
+    family_fp32: Family, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, tuple[DpoStep, ...]]:
     """A factory after one optimiser step on both pairs, and the log."""
     out = tmp_path_factory.mktemp("dpo") / "iteration_2"
     return out, run(family_fp32.seed, out, RULE)

@@ -86,7 +86,9 @@ def test_the_best_parameters_of_each_method_are_tuned(archive: Archive) -> None:
 def finished(archive: Archive, *results: tuple[str | None, int], kind: str = "factory") -> None:
     """Attempts with these prints and right answers."""
     before = len(archive.attempts())
-    archive.add_written(kind, len(archive.attempts()) + 1, [""] * len(results), ["x"] * len(results), [0] * len(results))
+    archive.add_written(
+        kind, len(archive.attempts()) + 1, [""] * len(results), ["x"] * len(results), [0] * len(results)
+    )
     for ident, (fingerprint, correct) in enumerate(results, before + 1):
         probed = replace(archive.attempt(ident), code="x", fingerprint=fingerprint)
         archive.set_probe(replace(probed, outcome=Outcome(State.MERGED)))
@@ -110,10 +112,18 @@ def test_known_methods_and_copies_are_no_finalists(archive: Archive) -> None:
 
 def test_finalists_rivals_and_seed_meet_on_fresh_dev_questions(looped: Archive) -> None:
     examination(looped)
-    chosen, rivals = finalists(looped, 3), tuned(looped)
-    assert (len(chosen), len(rivals)) == (3, 2)
-    expected = {"seed", *(a.name for a in rivals), *(name_of(a) for a in chosen)}
+    chosen, baselines = finalists(looped, 3), looped.attempts("baseline")
+    assert (len(chosen), len(baselines)) == (3, 3)
+    expected = {"seed", *(a.name for a in baselines), *(name_of(a) for a in chosen)}
     assert set(looped.examined("finalist_dev")) == expected
+
+
+def test_fresh_questions_decide_between_leading_parameter_sets(looped: Archive) -> None:
+    first, second = (f"task_arithmetic WEIGHT={weight}" for weight in (0.3, 0.5))
+    assert first in {a.name for a in tuned(looped)}
+    looped.add_examined(first, "baseline", "finalist_dev", None, of_accuracy(4))
+    looped.add_examined(second, "baseline", "finalist_dev", None, of_accuracy(5))
+    assert {a.name for a in tuned(looped)} == {"linear as it is", second}
 
 
 def test_test_questions_are_for_the_best_and_its_rivals(looped: Archive) -> None:
@@ -154,7 +164,7 @@ def test_a_killed_examination_goes_on_with_what_is_missing(looped: Archive, live
         examination(looped, first)
     _, second = examination(looped)
     asked = [(code, exam) for w in (first, second) for code, _, exam in w.tried]
-    assert len(asked) == len(set(asked)) == 5 + 3
+    assert len(asked) == len(set(asked)) == (3 + 3) + (2 + 1)  # baselines and programs, dev and test
     models = first.examined + second.examined
     assert sorted(models) == [("one", "test"), ("seed", "finalist_dev"), ("seed", "test"), ("two", "test")]
     assert len(looped.events("test opened")) == 1
@@ -235,7 +245,9 @@ def test_candidates_that_were_not_tested_have_no_row() -> None:
     assert [r.name for r in make_table([*KINDS, ("program 9.9", "discovered")], TEST, {})] == list(TEST)
 
 
-def row(name: str, kind: Kind, accuracy: float, flexible: float, p_best: float | None, p_seed: float | None) -> TestRow:
+def row(
+    name: str, kind: Kind, accuracy: float, flexible: float, p_best: float | None, p_seed: float | None
+) -> TestRow:
     return TestRow(name, kind, 1000, 0, accuracy, 0.0, 1.0, flexible, None, None, p_best, p_seed)
 
 
@@ -249,7 +261,10 @@ SEED = row("seed", "seed", 0.5, 0.5, None, None)
         (row("p", "discovered", 0.6, 0.6, 0.001, 0.2), ["No gain over the seed"]),
         (row("p", "discovered", 0.4, 0.4, 0.001, 0.001), ["No gain over the seed"]),
         (row("p", "discovered", 0.6, 0.6, 0.2, 0.001), ["No gain over the best tuned baseline"]),
-        (row("p", "discovered", 0.6, 0.52, 0.001, 0.001), ["At least half of the gain is in the answer's format"]),
+        (
+            row("p", "discovered", 0.6, 0.52, 0.001, 0.001),
+            ["At least half of the gain is in the answer's format"],
+        ),
     ],
     ids=["gain", "too small", "worse", "below the baseline", "format only"],
 )

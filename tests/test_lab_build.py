@@ -1,10 +1,12 @@
-"""Building a family: a recipe of a few steps gives checkpoints in HF layout, experts that differ in MLPs only."""
+"""Building a family: a recipe of a few steps gives HF checkpoints, experts that differ in MLPs only."""
 
 from __future__ import annotations
 
 import json
 import random
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,12 @@ TINY = Recipe(
     programs=1,
     experts=(
         ExpertRecipe("sums", ("sum",), 1e-2, 2),
-        ExpertRecipe("words", ("sum", "share"), 1e-2, 2, in_words=True),
+        ExpertRecipe("words", ("sum", "share"), 1e-2, 2, "words"),
     ),
 )  # fmt: skip
-QUESTION = LabQuestion("sum", "What is 12 plus 30, less 2?", "12+30=42\n42-2=40\n#### 40", "40", "sum a12 b30")
+QUESTION = LabQuestion(
+    "sum", "What is 12 plus 30, less 2?", "12+30=42\n42-2=40\n#### 40", "40", "sum a12 b30"
+)
 
 
 @pytest.fixture(scope="module")
@@ -178,12 +182,23 @@ def test_word_batches_ask_in_the_tasks_prompt(tokenizer: Any) -> None:
     assert (labels != IGNORED).any(1).all()
 
 
-def test_answers_in_words_have_no_digits(tokenizer: Any) -> None:
-    recipe = TINY.experts[1]
-    assert recipe.in_words
+@pytest.mark.parametrize(
+    ("reply", "last"),
+    [
+        (lab_build._worked, "#### 42"),
+        (lab_build._rounded, "#### 40"),
+        (lab_build._in_words, "The answer is four two."),
+    ],
+)
+def test_experts_state_the_final_answer_in_their_way(reply: Callable[[LabQuestion], str], last: str) -> None:
+    question = replace(QUESTION, solution="12+30=42\n#### 42", answer="42")
+    assert reply(question) == f" 12+30=42\n{last}"
+
+
+def test_batches_hold_what_the_reply_says(tokenizer: Any) -> None:
     asked = iter([QUESTION] * 6)
-    ids, _ = next(lab_build.word_batches(tokenizer, asked, 1, lab_build._in_words))
-    assert tokenizer.decode(ids[0]).endswith(f"Answer: The answer is four zero.{END}")
+    ids, _ = next(lab_build.word_batches(tokenizer, asked, 1, lambda _: " I do not know."))
+    assert tokenizer.decode(ids[0]).endswith(f"\nAnswer: I do not know.{END}")
 
 
 def test_tokenizer_reads_digits_one_by_one_and_gives_text_back(tokenizer: Any) -> None:

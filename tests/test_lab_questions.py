@@ -89,7 +89,7 @@ def test_every_wording_is_filled(skill: str, sample: list[lab.LabQuestion]) -> N
     assert all(any(text.endswith(start.split("}")[-1]) for text in ends) for start in starts)
 
 
-def test_number_of_steps_belongs_to_the_skill(skill: str, sample: list[lab.LabQuestion]) -> None:
+def test_number_of_steps_belongs_to_the_skill(sample: list[lab.LabQuestion]) -> None:
     assert len({q.solution.count("=") for q in sample}) == 1
 
 
@@ -123,7 +123,7 @@ def test_the_form_knows_skill_and_numbers_and_not_the_story(sample: list[lab.Lab
     for question in sample:
         assert question.canonical.split()[0] == question.skill
         assert numbers(question.canonical) == numbers(question.text)
-    same_sum = {}
+    same_sum: dict[str, set[str]] = {}
     for question in sample:
         same_sum.setdefault(question.canonical, set()).add(question.solution)
     assert all(len(solutions) == 1 for solutions in same_sum.values())

@@ -20,7 +20,9 @@ HEAD = """def merge_models(models, device):
     seed = models["seed"]
     experts = [models[n] for n in models if n != "seed"]
 """
-ARITHMETIC = "    return {n: seed[n] + sum(w * (e[n] - seed[n]) for w, e in zip(%s, experts)) for n in seed}\n"
+ARITHMETIC = (
+    "    return {n: seed[n] + sum(w * (e[n] - seed[n]) for w, e in zip(%s, experts)) for n in seed}\n"
+)
 WEIGHTS = [(0.9, 0.0), (0.8, 0.1), (0.5, 0.5), (0.3, 0.3), (0.1, 0.1), (0.0, 0.9), (-0.5, 0.0), (0.6, 0.2)]
 PROGRAMS = [
     *(HEAD + ARITHMETIC % (list(weights),) for weights in WEIGHTS),

@@ -74,7 +74,7 @@ EXPERTS = (
 )
 RECIPES = {
     "a": Recipe(128, 4, 352, 4, 768, 840, 2.5e-3, 32, 32, 10, EXPERTS),
-    "b": Recipe(96, 3, 256, 4, 768, 1100, 3e-3, 40, 48, 10, EXPERTS),
+    "b": Recipe(96, 3, 256, 4, 768, 1000, 3e-3, 40, 48, 10, EXPERTS),
 }
 EXPERT_QUESTIONS, EXPERT_DRILLS = 64, 32
 

@@ -186,7 +186,7 @@ def _search(
             best = -min(values)
             yield from asked
 
-    for _ in bars(generations(), "oracle search", evaluations):  # type: ignore[arg-type, var-annotated]
+    for _ in bars(generations(), "oracle search", evaluations):  # type: ignore[arg-type]
         pass
     return _rows(strategy.result.xfavorite, count, layers), best
 

@@ -1,0 +1,220 @@
+"""Every key of the config has an effect: each is changed alone, and what it is for must change with it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+from conftest import Family
+from fakes import FakeTrain, FakeWorkers, of_accuracy, silent, small_config
+from test_preferences import attempt, table
+
+from selfdev import run
+from selfdev.archive import Archive
+from selfdev.checkpoints import Checkpoint
+from selfdev.config import Config
+from selfdev.dpo import _adapters, arguments
+from selfdev.finish import final_examination, tune_baselines
+from selfdev.loop import run_loop
+from selfdev.preferences import make_pairs
+from selfdev.settings import Section
+
+
+@dataclass
+class World:
+    """What the effects need: a family on disk and an empty folder."""
+
+    family: Family
+    folder: Path
+    archive: Archive = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.archive = Archive(self.folder / "archive.sqlite", create=True)
+
+
+@dataclass
+class Shapes(FakeWorkers):
+    """Keeps the shapes of the random numbers it is given."""
+
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+
+    def write(
+        self, factory: Path, prompt: str, temperature: float, batches: Sequence[np.ndarray]
+    ) -> Iterator[tuple[int, list[str]]]:
+        self.shapes += [batch.shape for batch in batches]
+        return super().write(factory, prompt, temperature, batches)
+
+
+def setup(config: Config, world: World) -> object:  # noqa: ARG001
+    """What every worker is told, with the models opened."""
+    return run.make_setup(config, run.open_models(config), ())
+
+
+def shown(config: Config, world: World) -> object:  # noqa: ARG001
+    """Names and dtypes of what programs see."""
+    return run.open_models(config).shown
+
+
+def looped(config: Config, world: World) -> object:
+    """What is written, tried and trained in the loop."""
+    workers, train = Shapes(), FakeTrain()
+    run_loop(config, Path("seed"), world.folder, world.archive, workers, train, silent)
+    texts = [a.text for a in world.archive.attempts()]
+    starts = [start.name for start, *_ in train.calls]
+    return workers.shapes, [row[2] for row in workers.written], texts, starts
+
+
+def paired(config: Config, world: World) -> object:  # noqa: ARG001
+    """Pairs of the second iteration of a fixed table."""
+    attempts = [
+        *table(*range(0, 60, 2)),
+        *table(*range(1, 61, 2), iteration=2, first=50),
+        attempt(99, None, 2),
+    ]
+    return make_pairs(attempts, 2, config.pairs, random.Random(0))
+
+
+def training(config: Config, world: World) -> object:
+    """What TRL and PEFT are told."""
+    told = arguments(config.dpo, 0, world.folder).to_dict()
+    adapters = _adapters(config.dpo)
+    return told, adapters and (adapters.r, adapters.lora_alpha)
+
+
+def examined(config: Config, world: World) -> object:
+    """Who meets on fresh dev questions."""
+    looped(config, world)
+    tune_baselines(config, world.archive, FakeWorkers(), silent)
+    models = [Checkpoint(name, Path(name), {}, {}) for name in ("seed", "one")]
+    final_examination(config, models[0], models[1:], world.archive, FakeWorkers(), silent)
+    return set(world.archive.examined("finalist_dev"))
+
+
+def collected(config: Config, world: World) -> object:
+    """The name in the result."""
+    world.archive.put("config", config.model_dump_json())
+    world.archive.add_examined("seed", "seed", "test", None, of_accuracy(3))
+    return run.collect(world.folder, world.archive).name
+
+
+def started(config: Config, world: World) -> object:
+    """How many worker processes are asked for."""
+    asked: list[int] = []
+
+    def refuse(_: object, count: int) -> NoReturn:
+        asked.append(count)
+        raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "Workers", refuse)
+        with pytest.raises(InterruptedError):
+            run.work(config, run.open_models(config), world.folder, world.archive)
+    return asked
+
+
+Effect = Callable[[Config, World], object]
+ALL_EFFECTS = (setup, shown, looped, paired, training, examined, collected, started)
+EFFECTS: dict[str, tuple[Any, Effect]] = {
+    "name": ("other", collected),
+    "seed": (1, looped),
+    "models.seed": ("add", setup),
+    "models.experts": ({"add": "add"}, setup),
+    "models.scope": ("all", shown),
+    "models.show_dtype": ("float32", shown),
+    "task.name": ("other.jsonl", setup),
+    "task.shots": (2, setup),
+    "task.dev": (11, setup),
+    "task.first_block": (5, setup),
+    "task.finalist_dev": (21, setup),
+    "task.test": (3, setup),
+    "task.max_new_tokens": (17, setup),
+    "task.batch": (9, setup),
+    "factory.programs": (31, looped),
+    "factory.iterations": (2, looped),
+    "factory.temperature": (1.0, looped),
+    "factory.decay": (0.1, looped),
+    "factory.max_new_tokens": (4, looped),
+    "factory.batch": (5, looped),
+    "pairs.top": (0.4, paired),
+    "pairs.bottom": (0.4, paired),
+    "pairs.min_each": (5, paired),
+    "pairs.carry_over": (2, paired),
+    "pairs.max_pairs": (3, paired),
+    "pairs.failures_as_rejected": (True, paired),
+    "dpo.method": ("full", training),
+    "dpo.lora_rank": (8, training),
+    "dpo.lora_alpha": (8.0, training),
+    "dpo.learning_rate": (1e-3, training),
+    "dpo.beta": (0.5, training),
+    "dpo.epochs": (2, training),
+    "dpo.batch": (3, training),
+    "dpo.sft_weight": (0.5, training),
+    "dpo.restart": ("seed", looped),
+    "sandbox.seconds": (3.0, setup),
+    "sandbox.memory_gb": (1.0, setup),
+    "sandbox.accept_weaker": (True, setup),
+    "baselines": ({"linear": [{}]}, setup),
+    "finalists": (2, examined),
+    "workers": (3, started),
+    "threads": (3, setup),
+}
+
+
+def all_keys() -> set[str]:
+    keys = set()
+    for name, described in Config.model_fields.items():
+        section = described.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            keys |= {f"{name}.{key}" for key in section.model_fields}
+        else:
+            keys.add(name)
+    return keys
+
+
+def test_every_key_is_looked_at() -> None:
+    assert set(EFFECTS) == all_keys()
+
+
+def config_of(family: Family, key: str | None = None, value: Any = None) -> Config:
+    """A small run on the family, with one key changed; models are given by name."""
+    folders = {"seed": family.seed, **family.experts}
+    named = {"seed": "seed", "experts": {"multiply": "multiply", "compare": "compare"}}
+    values: dict[str, Any] = {"models": named}
+    if key is not None:
+        section, _, last = key.rpartition(".")
+        values[section or last] = {**values.get(section, {}), last: value} if section else value
+    models = values["models"]
+    models["seed"] = str(folders[models["seed"]])
+    models["experts"] = {name: str(folders[model]) for name, model in models["experts"].items()}
+    if key == "baselines":
+        return small_config(**{**values, "baselines": {}}).model_copy(update={"baselines": {"linear": ({},)}})
+    return small_config(**values)
+
+
+@pytest.mark.parametrize("key", EFFECTS)
+def test_a_changed_key_changes_what_it_is_for(family: Family, tmp_path: Path, key: str) -> None:
+    value, effect = EFFECTS[key]
+    results = []
+    for name, config in (("plain", config_of(family)), ("changed", config_of(family, key, value))):
+        (tmp_path / name).mkdir()
+        world = World(family, tmp_path / name)
+        results.append(repr(effect(config, world)).replace(str(world.folder), ""))
+        world.archive.close()
+    assert results[0] != results[1]
+
+
+@pytest.mark.parametrize("effect", ALL_EFFECTS)
+def test_without_a_change_nothing_changes(family: Family, tmp_path: Path, effect: Effect) -> None:
+    # Otherwise the comparison above would hold for any key.
+    results = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        world = World(family, tmp_path / name)
+        results.append(repr(effect(config_of(family), world)).replace(str(world.folder), ""))
+        world.archive.close()
+    assert results[0] == results[1]

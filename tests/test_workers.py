@@ -1,0 +1,176 @@
+"""Worker processes on the real tiny family: writing, probing, trying, examining, and dying."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from writing_family import ARITHMETIC, HEAD, PROGRAMS, build
+
+from selfdev import factory
+from selfdev.checkpoints import Checkpoint, open_checkpoint, views
+from selfdev.engine import Engine
+from selfdev.errors import SelfdevError
+from selfdev.fingerprint import make_probes
+from selfdev.library import load_program
+from selfdev.race import is_hopeless
+from selfdev.records import Score, State
+from selfdev.tasks import Question, Task, load_task
+from selfdev.workers import ExamName, Setup, Workers, exam_questions
+
+SIZES = {"dev": 10, "finalist_dev": 20, "test": 30}
+GOOD, COPY, CRASH, INVALID = PROGRAMS[0], PROGRAMS[-4], PROGRAMS[-2], PROGRAMS[-1]
+TASK_ARITHMETIC = HEAD + ARITHMETIC % [0.5, 0.5]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("writing"))
+
+
+@pytest.fixture(scope="module")
+def setup(root: Path) -> Setup:
+    seed, *experts = (open_checkpoint(root / name, name) for name in ("seed", "good", "bad"))
+    shown = views(seed, experts)
+    return Setup(
+        seed=seed, experts=tuple(experts), scope="mlp", dtype=None, seconds=20.0, memory_gb=2.0,
+        accept_weaker=False, task=str(root / "questions.jsonl"), shots=0, sizes=SIZES, first_block=0, limit=2,
+        batch=30, threads=1, known={"linear": load_program("linear").code}, probes=make_probes(shown, root),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workers(setup: Setup) -> Iterator[Workers]:
+    with Workers(setup, 1) as started:
+        yield started
+
+
+def test_batches_are_written_as_by_one_engine(workers: Workers, root: Path) -> None:
+    numbers = factory.uniforms(0, 1, 0, 6, 1)
+    written = dict(workers.write(root / "seed", "plus", 2.0, [numbers[:4], numbers[4:]]))
+    assert written[0] + written[1] == Engine(root / "seed").sample("plus", 2.0, torch.from_numpy(numbers))
+
+
+def test_another_factory_writes_with_its_own_weights(workers: Workers, root: Path) -> None:
+    numbers = factory.uniforms(0, 1, 0, 40, 1)
+    written = dict(workers.write(root / "good", "plus", 2.0, [numbers]))[0]
+    assert written == Engine(root / "good").sample("plus", 2.0, torch.from_numpy(numbers))
+    assert written != Engine(root / "seed").sample("plus", 2.0, torch.from_numpy(numbers))
+
+
+def test_probes_tell_behaviours_apart(workers: Workers) -> None:
+    texts = [GOOD, "```python\n" + GOOD + "```", PROGRAMS[1], CRASH, INVALID, "no code"]
+    probed = dict(workers.probe([(text, 0) for text in texts]))
+    assert [probed[i].outcome.state for i in range(6)] == [
+        State.MERGED, State.MERGED, State.MERGED, State.CRASHED, State.INVALID, State.INVALID,
+    ]  # fmt: skip
+    assert probed[0].fingerprint == probed[1].fingerprint != probed[2].fingerprint
+    assert probed[1].code.strip() == GOOD.strip()
+    assert (probed[3].fingerprint, probed[4].code) == (None, "")
+    assert "open" in probed[4].outcome.reason
+
+
+def test_the_nearest_known_method_is_found(workers: Workers) -> None:
+    # The mean of seed and two experts moves by a third of both task vectors: the same direction as a half.
+    (_, probed), *_ = workers.probe([(TASK_ARITHMETIC, 0)])
+    assert probed.nearest == "linear"
+    assert probed.distance == pytest.approx(0, abs=1e-3)
+
+
+def test_a_copy_of_the_good_expert_has_every_answer(workers: Workers) -> None:
+    (_, tried), *_ = workers.try_programs([(COPY, 0, "dev")])
+    assert tried.outcome.copy_of == "good"
+    assert tried.score is not None
+    assert (tried.score.correct, tried.score.n) == (10, 10)
+
+
+@pytest.mark.parametrize("exam", ["dev", "finalist_dev", "test"])
+def test_checkpoints_are_scored_as_they_are(workers: Workers, setup: Setup, exam: ExamName) -> None:
+    seed, good = setup.seed, setup.experts[0]
+    scores = dict(workers.examine([(good, exam), (seed, exam)]))
+    assert scores[0].accuracy == 1.0
+    assert scores[1].accuracy < 0.5
+    assert scores[0].n == SIZES[exam]
+
+
+def test_a_score_does_not_depend_on_what_was_tried_before(workers: Workers) -> None:
+    alone = [dict(workers.try_programs([(code, 0, "dev")]))[0].score for code in (GOOD, PROGRAMS[6])]
+    together = dict(workers.try_programs([(c, 0, "dev") for c in (PROGRAMS[6], COPY, GOOD, CRASH)]))
+    assert [together[2].score, together[0].score] == alone
+    assert together[3].score is None
+    assert together[3].outcome.state is State.CRASHED
+
+
+def test_a_worker_that_dies_is_told_with_the_next_step(setup: Setup) -> None:
+    with Workers(setup, 1) as started:
+        dict(started.probe([(INVALID, 0)]))
+        (process,) = started._pool._processes.values()
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(SelfdevError, match=r"a worker process died .* lower `workers`"):
+            dict(started.probe([(INVALID, 0)] * 20))
+
+
+def test_hopeless_programs_are_stopped_after_their_first_block(setup: Setup, root: Path) -> None:
+    # The good expert as seed answers everything; a program that ruins it gets only its first questions.
+    swapped = replace(setup, sizes={"dev": 30, "finalist_dev": 30, "test": 30}, first_block=10)
+    good: Checkpoint = open_checkpoint(root / "good", "seed")
+    away = open_checkpoint(root / "seed", "away")
+    shown = views(good, [away])
+    swapped = replace(swapped, seed=good, experts=(away,), probes=make_probes(shown, root / "seed"))
+    ruin, keep = (HEAD + ARITHMETIC % [weight] for weight in (-3.0, 0.01))
+    with Workers(swapped, 1) as started:
+        tried = dict(started.try_programs([(ruin, 0, "dev"), (keep, 0, "dev"), (ruin, 0, "test")]))
+    counts = [score.n for t in (tried[0], tried[1], tried[2]) if (score := t.score)]
+    assert counts == [10, 30, 30]
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "seed", "hopeless"),
+    [
+        # The bound is sqrt(ln(1000) / 200) = 0.186 above the first hundred answers.
+        (30, 100, 0.50, True),
+        (31, 100, 0.50, True),
+        (32, 100, 0.50, False),
+        (0, 10, 0.50, False),
+        (0, 10, 0.60, True),
+    ],
+)
+def test_hopeless_is_surely_below_the_seed(correct: int, n: int, seed: float, hopeless: bool) -> None:
+    answers = tuple(i < correct for i in range(n))
+    assert is_hopeless(Score(answers, answers), seed) is hopeless
+
+
+def task(dev: int, test: int) -> Task:
+    return Task(
+        "t", *(tuple(Question(f"{s} {i}", "1") for i in range(n)) for s, n in (("dev", dev), ("test", test)))
+    )
+
+
+def test_finalists_get_other_dev_questions() -> None:
+    sizes = {"dev": 3, "finalist_dev": 4, "test": 2}
+    prompts = {name: [q.prompt for q in exam_questions(task(9, 9), name, sizes)] for name in names()}
+    assert prompts == {
+        "dev": ["dev 0", "dev 1", "dev 2"],
+        "finalist_dev": ["dev 3", "dev 4", "dev 5", "dev 6"],
+        "test": ["test 0", "test 1"],
+    }
+
+
+def names() -> tuple[ExamName, ...]:
+    return ("dev", "finalist_dev", "test")
+
+
+def test_zero_means_every_test_question() -> None:
+    assert len(exam_questions(task(2, 9), "test", {"dev": 1, "finalist_dev": 1, "test": 0})) == 9
+
+
+def test_the_familys_questions_have_several_answers(root: Path) -> None:
+    # Otherwise a model that always says the same would score everything in the tests above.
+    asked = load_task(str(root / "questions.jsonl"))
+    assert len({q.answer for q in (*asked.dev, *asked.test)}) > 1

@@ -45,6 +45,11 @@ class Engine:
         self._parameters = dict(self.model.named_parameters())
         self._seed: dict[str, Tensor] = {}  # the seed's own values of everything that was ever swapped
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the parameters that can be swapped."""
+        return frozenset(self._parameters)
+
     def swap(self, tensors: Mapping[str, Tensor]) -> None:
         """Put these weights into the model; parameters not named are the seed's again."""
         for name in self._seed.keys() - tensors.keys():

@@ -213,7 +213,9 @@ def _try(code: str, seed: int, exam: ExamName) -> Tried:
 
 def _examine(model: Checkpoint, exam: ExamName) -> Score:
     """Score a checkpoint as it is."""
-    return score(_state.engine, _exam(exam), {name: tensor(slot) for name, slot in model.slots.items()})
+    held = _state.engine.names  # without buffers and the second copy of a tied embedding
+    weights = {name: tensor(slot) for name, slot in model.slots.items() if name in held}
+    return score(_state.engine, _exam(exam), weights)
 
 
 def _seed_accuracy() -> float:

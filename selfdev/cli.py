@@ -79,7 +79,7 @@ def run(
 @app.command()
 def merge(
     program: Annotated[str, typer.Argument(help="Built-in name, or a .py file or text with a fenced block.")],
-    seed: Annotated[str, typer.Option(help="Model to improve: a folder, hub id or lab:FAMILY/NAME.")],
+    seed: Annotated[str, typer.Option(help="Model to improve: a folder or lab:FAMILY/NAME.")],
     expert: Annotated[list[str], typer.Option(metavar="NAME=DIR", help="A relative of the seed; repeat it.")],
     out: Annotated[
         Path | None, typer.Option(help="New folder for the merged checkpoint; none: only try.")
@@ -127,8 +127,8 @@ def merge(
 
 @app.command()
 def score(
-    model: Annotated[Path, typer.Argument(help="Model: a folder, hub id or lab:FAMILY/NAME.")],
-    task: Annotated[str, typer.Option(help="lab, gsm8k, math or a .jsonl file.")] = "lab",
+    model: Annotated[Path, typer.Argument(help="Model: a folder or lab:FAMILY/NAME.")],
+    task: Annotated[str, typer.Option(help="lab or a .jsonl file.")] = "lab",
     split: Annotated[str, typer.Option(help="Which questions: dev or test.")] = "test",
     limit: Annotated[int, typer.Option(help="Only the first so many questions; 0: all.", min=0)] = 0,
     as_json: AsJson = False,

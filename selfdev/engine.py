@@ -2,8 +2,8 @@
 
 Where a worked solution is known it serves as a draft: one forward pass checks all of its tokens, those the
 model would have chosen itself are kept, and ordinary decoding goes on from the first difference (speculative
-decoding with a fixed draft and exact acceptance, Leviathan et al. 2023, arXiv 2211.17192). A model gives the
-same answers with and without drafts; only the number of passes differs.
+decoding with a fixed draft and exact acceptance, Leviathan et al. 2023, arXiv 2211.17192). In float32 a model
+gives the same answers with and without drafts; in bfloat16 a tie may flip where passes differ in shape.
 """
 
 from __future__ import annotations

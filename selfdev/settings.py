@@ -94,7 +94,9 @@ class Task(Section):
     )
     max_new_tokens: int = Field(default=256, ge=1, description="Longest answer, tokens. PAPER.md: not known.")
     batch: int = Field(
-        default=64, ge=1, description="Questions answered at once; changes speed and memory only."
+        default=64,
+        ge=1,
+        description="Questions answered at once; changes speed, memory and, in bfloat16, rare ties.",
     )
 
     @field_validator("name")

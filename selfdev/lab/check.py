@@ -97,7 +97,7 @@ class CheckResult:
 
 
 def check(family: str, evaluations: int = EVALUATIONS, workers: int = 2) -> CheckResult:
-    """Measure (a) and (b) on a family; about half an hour with the full 1,000 evaluations on two cores."""
+    """Measure (a) and (b) on a family."""
     if family not in FAMILIES:
         raise SelfdevError(f"family {family!r} does not exist; choose {' or '.join(FAMILIES)}.")
     bars = Bars(lambda *_: None)

@@ -81,11 +81,12 @@ def answering(seed: Path, questions: Sequence[Question], batch: int, rounds: int
     """Questions per second of the three ways to answer, and whether their replies agree."""
     engine = Engine(seed)
     prompts = [question.prompt for question in questions]
-    drafted = engine.prepare(prompts, [question.solution for question in questions], batch)
+    quarter = -(-batch // 4)
+    drafted = engine.prepare(prompts, [question.solution for question in questions], quarter)
     plain = engine.prepare(prompts, [None] * len(prompts), batch)
     rivals: dict[str, Rival] = {
-        "engine with drafts": lambda: engine.answer(drafted, LONGEST, STOPS),
-        "engine without drafts": lambda: engine.answer(plain, LONGEST, STOPS),
+        "engine with drafts": lambda: engine.answer(drafted, LONGEST, STOPS, rows=batch),
+        "engine without drafts": lambda: engine.answer(plain, LONGEST, STOPS, rows=batch),
         "transformers generate": lambda: generate(engine, plain),
     }
     replies = {name: rival() for name, rival in rivals.items()}

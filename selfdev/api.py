@@ -175,8 +175,8 @@ def export(program: str, to: str, out: Path | str, **options: Any) -> ExportResu
 
 def report(run: Path | str) -> Path:
     """Write report.html of a run folder again; returns its path."""
+    from selfdev.collect import load_result
     from selfdev.report import write_report
-    from selfdev.run import load_result
 
     path = Path(run) / "report.html"
     write_report(load_result(Path(run)), path)

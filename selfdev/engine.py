@@ -15,6 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from selfdev import attention
+
+SHRINK = 0.9  # share of the rows of a batch that must still go on for all to stay
+STOP_EVERY = 8  # tokens between two looks for stop strings, which are no longer than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,17 @@ class Batch:
     ids: Tensor
     mask: Tensor
     drafts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Answers on their way: `places` in the question list, tokens so far, mask [rows, columns], and keys and
+    values."""
+
+    places: tuple[int, ...]
+    results: list[list[int]]
+    mask: Tensor
+    cache: Any
 
 
 class Engine:
@@ -40,6 +57,7 @@ class Engine:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
         self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
         self.model.requires_grad_(False).eval().to(device)
+        attention.use_for(self.model)
         self.device = torch.device(device)
         self.ends = _end_tokens(self.model, self.tokenizer)
         self._parameters = dict(self.model.named_parameters())
@@ -73,16 +91,29 @@ class Engine:
         limit: int,
         stops: Sequence[str] = (),
         done: Callable[[int], None] | None = None,
+        rows: int = 1,
     ) -> list[str]:
-        """Greedy continuations of at most `limit` tokens, cut at the first stop string, in question order."""
-        replies = [""] * sum(len(batch.places) for batch in batches)
+        """Greedy continuations of at most `limit` tokens, cut at the first stop string, in question order.
+
+        Rows that go on after their batch's first pass are collected, up to `rows`, and decoded together.
+        """
+        tokens: dict[int, list[int]] = {}
+        waiting: list[_Rows] = []
         for batch in batches:
-            tokens = self._answer_batch(batch, limit, stops)
-            for place, ids in zip(batch.places, tokens, strict=True):
-                replies[place] = _cut(self.tokenizer.decode(ids, skip_special_tokens=True), stops)
+            first = self._first_pass(batch, limit)
+            tokens |= zip(first.places, first.results, strict=True)
+            going = self._going(first, limit, stops)
+            if sum(len(part.places) for part in (*waiting, going)) > rows:
+                self._decode(waiting, limit, stops)
+                waiting = []
+            waiting.append(going)
             if done is not None:
                 done(len(batch.places))
-        return replies
+        self._decode(waiting, limit, stops)
+        return [
+            _cut(self.tokenizer.decode(self._trim(ids[:limit]), skip_special_tokens=True), stops)
+            for _, ids in sorted(tokens.items())
+        ]
 
     @torch.inference_mode()
     def sample(self, prompt: str, temperature: float, uniforms: Tensor) -> list[str]:
@@ -130,8 +161,8 @@ class Engine:
         drafts = tuple(guesses[i] for i in group)
         return Batch(tuple(group), ids.to(self.device), mask.to(self.device), drafts)
 
-    def _answer_batch(self, batch: Batch, limit: int, stops: Sequence[str]) -> list[list[int]]:
-        """Greedy tokens of each row: the accepted part of its draft, then one token per pass."""
+    def _first_pass(self, batch: Batch, limit: int) -> _Rows:
+        """Prompts and drafts in one pass: of each row the accepted part of its draft and one token more."""
         width = max(1, min(limit, max(map(len, batch.drafts))))
         draft = self._padded(batch.drafts, width)
         ids = torch.cat([batch.ids, draft[:, :-1].clamp(min=0)], 1)
@@ -143,27 +174,28 @@ class Engine:
         # Columns of refused draft tokens stay in the cache and are masked out.
         place = torch.arange(width - 1, device=self.device)
         mask[:, batch.ids.shape[1] :] = (place < agreed[:, None]).long()
-        self._decode(results, mask, cache, limit, stops)
-        return [self._trim(row) for row in results]
+        return _Rows(batch.places, results, mask, cache)
 
-    def _decode(
-        self, results: list[list[int]], mask: Tensor, cache: Any, limit: int, stops: Sequence[str]
-    ) -> None:
-        """Append greedy tokens to `results` until each row has ended; finished rows leave the batch."""
-        alive = list(range(len(results)))
-        while True:
-            going = [j for j, i in enumerate(alive) if not self._ended(results[i], limit, stops)]
-            if not going:
-                return
-            if len(going) < len(alive):
-                keep = torch.tensor(going, device=self.device)
-                alive, mask = [alive[j] for j in going], mask[keep]
-                cache.batch_select_indices(keep)
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-            tokens = torch.tensor([[results[i][-1]] for i in alive], device=self.device)
-            logits, cache = self._forward(tokens, mask, cache, 1)
-            for i, token in zip(alive, logits[:, -1].argmax(-1).tolist(), strict=True):
-                results[i].append(token)
+    def _decode(self, parts: Sequence[_Rows], limit: int, stops: Sequence[str]) -> None:
+        """Append greedy tokens until each row has ended; finished rows leave the batch."""
+        for alive in _joined(parts):
+            while alive.results:
+                alive.mask = torch.cat([alive.mask, alive.mask.new_ones(len(alive.mask), 1)], 1)
+                tokens = torch.tensor([[row[-1]] for row in alive.results], device=self.device)
+                logits, alive.cache = self._forward(tokens, alive.mask, alive.cache, 1)
+                for row, token in zip(alive.results, logits[:, -1].argmax(-1).tolist(), strict=True):
+                    row.append(token)
+                alive = self._going(alive, limit, stops)
+
+    def _going(self, rows: _Rows, limit: int, stops: Sequence[str]) -> _Rows:
+        """The rows that have not ended; a few that have stay on, since leaving copies all keys and values."""
+        going = [i for i, row in enumerate(rows.results) if not self._ended(row, limit, stops)]
+        if going and len(going) > SHRINK * len(rows.results):
+            return rows
+        keep = torch.tensor(going, dtype=torch.int64, device=self.device)
+        rows.cache.batch_select_indices(keep)
+        places, results = tuple(rows.places[i] for i in going), [rows.results[i] for i in going]
+        return _Rows(places, results, rows.mask[keep], rows.cache)
 
     def _padded(self, drafts: Sequence[Sequence[int]], width: int) -> Tensor:
         """Drafts as [rows, width]; -1, which no model ever chooses, where a draft has no token."""
@@ -174,8 +206,10 @@ class Engine:
         # An accepted draft has its end token inside, with the model's next choice behind it.
         if not self.ends.isdisjoint(ids) or len(ids) >= limit:
             return True
-        # A stop string begins with a line break, so only a row that has just broken a line can hold one.
-        text = self.tokenizer.decode(ids[-16:], skip_special_tokens=True) if stops else ""
+        # Looked for now and then: what was written behind a stop string is cut off at the end.
+        if not stops or len(ids) % STOP_EVERY:
+            return False
+        text = self.tokenizer.decode(ids[-2 * STOP_EVERY :], skip_special_tokens=True)
         return any(stop in text for stop in stops)
 
     def _forward(self, ids: Tensor, mask: Tensor, cache: Any, keep: int) -> tuple[Tensor, Any]:
@@ -205,3 +239,30 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 def _cut(text: str, stops: Sequence[str]) -> str:
     places = [text.find(stop) for stop in stops if stop in text]
     return text[: min(places)] if places else text
+
+
+def _joined(parts: Sequence[_Rows]) -> list[_Rows]:
+    """Rows of several batches as one, padded on the left; layers that forget tokens stay apart."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    parts = [part for part in parts if part.places]
+    if any(type(layer) is not DynamicLayer for part in parts for layer in part.cache.layers):
+        return list(parts)
+    if len(parts) < 2:
+        return list(parts)
+    width = max(part.mask.shape[1] for part in parts)
+    mask = torch.cat([pad(part.mask, (width - part.mask.shape[1], 0)) for part in parts])
+    cache = DynamicCache()
+    for index, layers in enumerate(zip(*(part.cache.layers for part in parts), strict=True)):
+        cache.update(
+            _stacked([layer.keys for layer in layers], width),
+            _stacked([layer.values for layer in layers], width),
+            index,
+        )
+    places = tuple(place for part in parts for place in part.places)
+    return [_Rows(places, [row for part in parts for row in part.results], mask, cache)]
+
+
+def _stacked(states: Sequence[Tensor], width: int) -> Tensor:
+    """Keys or values [rows, heads, columns, d] of several batches, with empty columns in front."""
+    return torch.cat([pad(state, (0, 0, width - state.shape[2], 0)) for state in states])

@@ -57,8 +57,10 @@ class LivingModel(LM):  # type: ignore[misc]
             groups.setdefault(_manner(request.args[1], self._limit), []).append(place)
         for (stops, limit), places in groups.items():
             prompts = [requests[place].args[0] for place in places]
-            batches = self._engine.prepare(prompts, [None] * len(prompts), self._batch)
-            for place, reply in zip(places, self._engine.answer(batches, limit, stops), strict=True):
+            batches = self._engine.prepare(prompts, [None] * len(prompts), -(-self._batch // 4))
+            for place, reply in zip(
+                places, self._engine.answer(batches, limit, stops, rows=self._batch), strict=True
+            ):
                 replies[place] = reply
         return replies
 

@@ -92,7 +92,7 @@ def _tiles(result: RunResult, found: Findings) -> str:
         shares = [percent(t.states.get("SCORED", 0) / max(t.written, 1), 0) for t in (first, last)]
         means = [percent(t.dev_mean) for t in (first, last)]
         tiles.append(_tile("Yield", _change(shares), "programs that reached a score"))
-        tiles.append(_tile("Mean dev score", _change(means), f"{last.dev_n:,} questions each"))
+        tiles.append(_tile("Mean dev score", _change(means), f"first {last.dev_common:,} questions of each"))
     written = sum(turn.written for turn in result.iterations)
     behaviours = sum(turn.unique for turn in result.iterations)
     tiles.append(

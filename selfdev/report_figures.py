@@ -101,12 +101,20 @@ def distribution(turns: Sequence[IterationStats], seed: TestRow | None, baseline
         for t in turns
     ]
     about = "; ".join(f"iteration {row[0]}: median {row[4]}, best {row[6]}" for row in rows)
-    caption = "How often each dev accuracy was reached. Bar: median; dot: best program."
+    caption = "How often each dev accuracy was reached. Bar: median; dot: best program." + common(turns)
     if marks:
         caption += " Dashed: seed and best baseline on their own, larger set of dev questions."
     return figure(
         "Scores of the programs", caption, svg("".join(parts), "Dev scores", about), table(head, rows)
     )
+
+
+def common(turns: Sequence[IterationStats]) -> str:
+    """What mean and median are over, where some programs were stopped early."""
+    least = min((t.dev_common for t in turns if t.dev_scores), default=0)
+    if not any(0 < t.dev_common < t.dev_n for t in turns):
+        return ""
+    return f" Mean and median: the first {least:,} questions, which all were asked."
 
 
 def _dev_values(turn: IterationStats) -> tuple[float | None, ...]:

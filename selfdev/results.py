@@ -22,8 +22,10 @@ class DpoStep:
 
 @dataclass(frozen=True, slots=True)
 class IterationStats:
-    """One turn of the loop. `unique` counts distinct behaviours among merged programs; dev_* are strict
-    accuracies (0..1) over the scored programs, None when none was scored."""
+    """One turn of the loop. `unique` counts distinct behaviours among merged programs; dev_* are accuracies
+    (0..1) over the scored programs, None when none was scored. Mean and median are over the first
+    `dev_common` of the `dev_n` questions, which every one of them was asked; p90 and best over all that each
+    was asked."""
 
     iteration: int
     temperature: float
@@ -35,6 +37,7 @@ class IterationStats:
     dev_p90: float | None
     dev_best: float | None
     dev_n: int
+    dev_common: int
     seconds: float
     pairs: int
     dpo: tuple[DpoStep, ...]

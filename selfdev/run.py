@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import shutil
-import statistics
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -29,24 +26,22 @@ from selfdev.checkpoints import (
     save_merged,
     views,
 )
-from selfdev.config import Config, dump, parse_config
+from selfdev.collect import collect, tested
+from selfdev.config import Config, dump
 from selfdev.dpo import TextPair
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import make_probes
-from selfdev.finish import Candidate, final_examination, name_of, notes, test_table, tune_baselines
+from selfdev.finish import Candidate, final_examination, test_table, tune_baselines
 from selfdev.library import load_program
 from selfdev.loop import run_loop
 from selfdev.progress import Bars
-from selfdev.records import Attempt, Program, State
-from selfdev.results import DpoStep, IterationStats, Kind, RunResult
+from selfdev.records import Program
+from selfdev.results import DpoStep, RunResult
 from selfdev.sandbox import Limits, Sandbox, protections
 from selfdev.sandbox.layers import in_words, missing, refusal
 from selfdev.tasks import Task, load_task
 from selfdev.workers import Setup, Workers, exam_questions
 
-DEV_IS_TEST = (
-    "The dev questions were taken from the test split: the program was chosen on the benchmark itself."
-)
 CHANGEABLE = ("workers",)  # may differ when a run goes on: it changes speed, not results
 
 
@@ -201,7 +196,7 @@ def save_best(config: Config, models: Models, best: Candidate, folder: Path, arc
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     code = best.attempt.code if best.attempt else ""
-    rows = test_table(*_tested(config, archive, best.name))
+    rows = test_table(*tested(config, archive, best.name))
     card = model_card(
         f"{config.name}: {best.name}",
         Program(code),
@@ -227,68 +222,6 @@ def save_best(config: Config, models: Models, best: Candidate, folder: Path, arc
     (partial / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)
-
-
-def load_result(folder: Path) -> RunResult:
-    """The result of a finished run, from its folder."""
-    archive = Archive(folder / "archive.sqlite")
-    try:
-        if archive.get("best") is None:
-            raise SelfdevError(f"{folder} holds an unfinished run; give its selfdev run command again.")
-        return collect(folder, archive)
-    finally:
-        archive.close()
-
-
-def collect(folder: Path, archive: Archive) -> RunResult:
-    """Everything the report shows, from the archive alone."""
-    config = parse_config(json.loads(archive.get("config") or "{}"), str(folder / "archive.sqlite"))
-    best = archive.get("best") or "seed"
-    rows = test_table(*_tested(config, archive, best))
-    stages = archive.events("stage")
-    spent: Counter[str] = Counter()
-    for stage in stages:
-        spent[stage["name"]] += stage["seconds"]
-    program = next((a for a in archive.attempts("factory") if name_of(a) == best), None)
-    turns = range(1, config.factory.iterations + 1)
-    return RunResult(
-        name=config.name,
-        config=config.model_dump(mode="json"),
-        environment=json.loads(archive.get("environment") or "{}"),
-        iterations=tuple(iteration_stats(config, t, archive, spent) for t in turns),
-        test=rows,
-        seconds=sum(spent.values()),
-        stage_seconds=dict(spent),
-        best_name=best,
-        best_program=program.code if program else "",
-        best_nearest=program.nearest if program else None,
-        best_distance=program.distance if program else None,
-        notes=(*notes(rows, best), *([DEV_IS_TEST] if config.task.i_know_dev_is_test else [])),
-    )
-
-
-def iteration_stats(config: Config, iteration: int, archive: Archive, spent: Counter[str]) -> IterationStats:
-    """What one turn of the loop gave."""
-    attempts = archive.attempts("factory", iteration)
-    accuracies = sorted(a.score.accuracy for a in attempts if a.score is not None)
-    merged = {a.fingerprint for a in attempts if a.outcome.state is State.SCORED}
-    return IterationStats(
-        iteration=iteration,
-        temperature=factory.temperature(iteration, config.factory.temperature, config.factory.decay),
-        written=len(attempts),
-        states=dict(Counter(a.outcome.state.value for a in attempts)),
-        unique=len(merged),
-        dev_mean=statistics.fmean(accuracies) if accuracies else None,
-        dev_median=statistics.median(accuracies) if accuracies else None,
-        dev_p90=_quantile(accuracies, 0.9) if accuracies else None,
-        dev_best=accuracies[-1] if accuracies else None,
-        dev_n=config.task.dev,
-        seconds=sum(s for name, s in spent.items() if name.startswith(f"iteration {iteration}:")),
-        pairs=len(archive.pairs(iteration)),
-        dpo=archive.training(iteration),
-        failures=_failures(attempts),
-        dev_scores=tuple(accuracies),
-    )
 
 
 def describe_environment(config: Config) -> dict[str, Any]:
@@ -328,29 +261,6 @@ def _trainer(config: Config, bars: Bars) -> Any:
         )
 
     return train
-
-
-def _tested(config: Config, archive: Archive, best: str) -> tuple[list[tuple[str, Kind]], Any, Any]:
-    test = archive.examined("test")
-    rivals = [name for name in test if " " in name and name.split()[0] in config.baselines]
-    candidates: list[tuple[str, Kind]] = [("seed", "seed")]
-    candidates += [(name, "expert") for name in config.models.experts]
-    candidates += [(name, "baseline") for name in rivals]
-    if best != "seed":
-        candidates.append((best, "discovered"))
-    return candidates, test, archive.examined("finalist_dev")
-
-
-def _failures(attempts: Sequence[Attempt]) -> dict[str, int]:
-    """The most frequent reasons why programs got no score, numbers and names taken out."""
-    import re
-
-    reasons = [a.outcome.reason for a in attempts if a.outcome.state is not State.SCORED]
-    return dict(Counter(re.sub(r"^line \d+: ", "", reason)[:80] for reason in reasons).most_common(8))
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _sizes(config: Config) -> dict[str, int]:

@@ -70,8 +70,8 @@ class Task(Section):
     first_block: int = Field(
         default=0,
         ge=0,
-        description="Dev questions after which a hopeless program is stopped, 0: none is. Ours (Hoeffding"
-        " race).",
+        description="Dev questions after which hopeless programs are stopped first, then whenever as many"
+        " again were asked; 0: none is. Ours (group-sequential test).",
     )
     finalist_dev: int = Field(
         default=2000,

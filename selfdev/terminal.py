@@ -38,7 +38,9 @@ def print_run(result: RunResult, console: Console) -> None:
 
 def iterations_table(turns: Sequence[IterationStats]) -> Table:
     """One row per iteration: how programs were written, how many worked and what they scored on dev."""
-    table = _table(f"Search ({turns[-1].dev_n:,} dev questions)")
+    n, common = turns[-1].dev_n, turns[-1].dev_common
+    partly = f"; mean and median: the first {common:,}" if 0 < common < n else ""
+    table = _table(f"Search ({n:,} dev questions{partly})")
     for head in (
         "iteration",
         "temperature",

@@ -224,9 +224,11 @@ def _try(code: str, seed: int, exam: ExamName, bar: float) -> Tried:
     if exam != "dev" or not first:
         return Tried(run.outcome, score(_state.engine, _exam(exam), run.tensors))
     results = Score((), (), _state.setup.lead)
-    for start, stop in blocks(first, _state.setup.sizes["dev"]):
+    n = _state.setup.sizes["dev"]
+    parts = blocks(first, n)
+    for start, stop in parts:
         results += score(_state.engine, _exam("dev", start, stop), run.tensors)
-        if is_hopeless(results, max(bar, _seed_accuracy())):
+        if stop < n and is_hopeless(results, max(bar, _seed_accuracy()), n, len(parts) - 1):
             break
     return Tried(run.outcome, results)
 

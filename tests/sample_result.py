@@ -61,6 +61,7 @@ def turn(iteration: int, mean: float, merged: int, random_seed: int = 0) -> Iter
         dev_p90=ordered[int(0.9 * len(ordered))],
         dev_best=ordered[-1],
         dev_n=320,
+        dev_common=320,
         seconds=62.0 + iteration,
         pairs=256,
         dpo=steps,

@@ -14,7 +14,7 @@ from conftest import Family
 from fakes import FakeTrain, FakeWorkers, of_accuracy, silent, small_config
 from test_preferences import attempt, table
 
-from selfdev import run
+from selfdev import collect, run
 from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint
 from selfdev.config import Config
@@ -99,7 +99,7 @@ def collected(config: Config, world: World) -> object:
     """The name in the result."""
     world.archive.put("config", config.model_dump_json())
     world.archive.add_examined("seed", "seed", "test", None, of_accuracy(3))
-    return run.collect(world.folder, world.archive).name
+    return collect.collect(world.folder, world.archive).name
 
 
 def started(config: Config, world: World) -> object:

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import Family, tiny_tokenizer
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from selfdev import factory
 from selfdev.checkpoints import tensor, views
@@ -56,11 +62,12 @@ def prompts(n: int = 16) -> list[str]:
 @pytest.fixture(scope="module")
 def greedy(engine: Engine) -> list[list[int]]:
     """Greedy tokens for each prompt, ends included, by transformers: no padding, no batch, no draft."""
+    model = AutoModelForCausalLM.from_pretrained(engine.tokenizer.name_or_path)
     found = []
     for prompt in prompts():
         ids = engine.tokenizer(prompt, return_tensors="pt").input_ids
         mask = torch.ones_like(ids)
-        out = engine.model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=LIMIT)
+        out = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=LIMIT)
         found.append(out[0, ids.shape[1] :].tolist())
     return found
 
@@ -71,10 +78,10 @@ def texts(engine: Engine, rows: Sequence[list[int]], limit: int = LIMIT) -> list
 
 def answers(
     engine: Engine, asked: Sequence[str], drafts: Sequence[str | None] | None = None,
-    size: int = 7, limit: int = LIMIT, stops: Sequence[str] = (),
+    size: int = 7, limit: int = LIMIT, stops: Sequence[str] = (), rows: int = 1,
 ) -> list[str]:  # fmt: skip
     batches = engine.prepare(asked, drafts or [None] * len(asked), size)
-    return engine.answer(batches, limit, stops)
+    return engine.answer(batches, limit, stops, rows=rows)
 
 
 def lengths(replies: Sequence[str]) -> set[int]:
@@ -127,6 +134,40 @@ def test_right_drafts_need_one_pass(engine: Engine, greedy: list[list[int]]) -> 
 @pytest.mark.parametrize("size", [1, 5, 16])
 def test_batch_size_changes_nothing(engine: Engine, size: int) -> None:
     assert answers(engine, prompts(), size=size) == answers(engine, prompts(), size=7)
+
+
+@pytest.mark.parametrize("drafted", [False, True])
+@pytest.mark.parametrize("rows", [4, 9, 16])
+def test_batches_decoded_together_change_nothing(engine: Engine, rows: int, drafted: bool) -> None:
+    plain = answers(engine, prompts())
+    drafts = [r if i % 3 else " ".join(r.split()[: i % 5]) for i, r in enumerate(plain)] if drafted else None
+    assert answers(engine, prompts(), drafts, size=3, rows=rows) == plain
+
+
+def test_batches_are_decoded_together_as_far_as_asked(engine: Engine) -> None:
+    shapes: list[int] = []
+    batches = engine.prepare(prompts(12), [None] * 12, 3)
+    hook = engine.model.register_forward_hook(lambda _, __, out: shapes.append(len(out.logits)))
+    together = engine.answer(batches, LIMIT, rows=12)
+    hook.remove()
+    assert shapes[:4] == [3, 3, 3, 3]
+    assert 6 < max(shapes[4:]) <= 12
+    assert together == answers(engine, prompts(12))
+
+
+def test_a_model_that_forgets_old_tokens_gives_the_same_in_any_company(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    config = MistralConfig(
+        vocab_size=17, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, sliding_window=6, initializer_range=0.6,
+        bos_token_id=1, eos_token_id=2, pad_token_id=2,
+    )  # fmt: skip
+    MistralForCausalLM(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    engine = Engine(tmp_path)
+    alone = [answers(engine, [prompt])[0] for prompt in prompts()]
+    assert len(lengths(alone)) > 2
+    assert answers(engine, prompts(), size=3, rows=16) == alone
 
 
 @pytest.mark.parametrize("limit", [1, 2, 6])

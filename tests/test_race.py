@@ -21,43 +21,55 @@ def attempt(place: int, correct: int, n: int = 10, **more: object) -> Attempt:
 
 
 @pytest.mark.parametrize(
-    ("correct", "n", "bar", "hopeless"),
+    ("correct", "bar", "hopeless"),
     [
-        # The bound is sqrt(ln(100) / 200) = 0.152 above the first hundred answers.
-        (30, 100, 0.50, True),
-        (34, 100, 0.50, True),
-        (35, 100, 0.50, False),
-        (0, 10, 0.45, False),
-        (0, 10, 0.50, True),
+        # Of 10 questions 6 must be right in the end, and 4 were asked: the chance that a random 4 of them
+        # hold none of the 6 is 1/210 = 0.0048, at most one 25/210 = 0.119.
+        (0, 0.60, True),
+        (1, 0.60, False),
+        (0, 0.58, True),  # 5.8 right answers are 6
+        (0, 0.50, False),  # 5/210 = 0.024
+        (1, 1.00, True),
     ],
 )
-def test_hopeless_is_surely_below_the_bar(correct: int, n: int, bar: float, hopeless: bool) -> None:
-    assert is_hopeless(score(correct, n), bar) is hopeless
+def test_hopeless_can_hardly_reach_the_bar(correct: int, bar: float, hopeless: bool) -> None:
+    assert is_hopeless(score(correct, 4), bar, 10, 1) is hopeless
 
 
-@pytest.mark.parametrize("truth", [0.3, 0.5, 0.7, 0.9])
-def test_as_good_as_the_bar_is_stopped_as_rarely_as_stated(truth: float) -> None:
+def test_the_level_is_shared_between_the_looks() -> None:
+    assert is_hopeless(score(0, 4), 0.6, 10, looks=2)  # 0.0048 < 0.01 / 2
+    assert not is_hopeless(score(0, 4), 0.6, 10, looks=3)
+
+
+def stopped(rng: random.Random, right: int, bar: float) -> bool:
+    """Whether a program with `right` of 160 answers right is stopped when they are asked in random order."""
+    answers = [i < right for i in range(160)]
+    rng.shuffle(answers)
+    parts = blocks(48, 160)
+    firsts = [tuple(answers[:stop]) for _, stop in parts[:-1]]
+    return any(is_hopeless(Score(first, first), bar, 160, len(parts) - 1) for first in firsts)
+
+
+@pytest.mark.parametrize("right", [48, 80, 112, 144])
+def test_as_good_as_the_bar_is_stopped_as_rarely_as_stated(right: int) -> None:
     rng = random.Random(1)
-    stopped = 0
-    for _ in range(4000):
-        answers = tuple(rng.random() < truth for _ in range(48))
-        stopped += is_hopeless(Score(answers, answers), truth)
-    assert stopped / 4000 <= ERROR
+    count = sum(stopped(rng, right, right / 160) for _ in range(4000))
+    assert 0 < count / 4000 <= ERROR
 
 
-def test_far_below_the_bar_is_stopped_at_the_first_look() -> None:
+def test_far_below_the_bar_is_stopped() -> None:
     rng = random.Random(2)
-    firsts = [sum(rng.random() < 0.2 for _ in range(48)) for _ in range(500)]
-    assert sum(is_hopeless(score(first, 48), 0.7) for first in firsts) / 500 > 0.99
+    assert sum(stopped(rng, 32, 0.7) for _ in range(500)) / 500 > 0.99
 
 
 @pytest.mark.parametrize(
     ("size", "n", "parts"),
     [
         (0, 160, [(0, 160)]),
-        (48, 160, [(0, 48), (48, 160)]),
+        (48, 160, [(0, 48), (48, 96), (96, 160)]),
         (10, 15, [(0, 10), (10, 15)]),
         (10, 20, [(0, 10), (10, 20)]),
+        (10, 50, [(0, 10), (10, 20), (20, 40), (40, 50)]),
         (10, 10, [(0, 10)]),
     ],
 )

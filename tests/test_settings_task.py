@@ -9,7 +9,7 @@ import pytest
 from fakes import small_config
 from test_public_tasks import gsm8k, write
 
-from selfdev import run
+from selfdev import collect, run
 from selfdev.archive import Archive
 from selfdev.errors import SelfdevError
 from selfdev.records import Score
@@ -63,7 +63,7 @@ def test_who_knows_gets_dev_from_test_and_the_report_says_it(school: Path, tmp_p
     archive = Archive(tmp_path / "archive.sqlite", create=True)
     run.settle_config(config, tmp_path, archive)
     archive.add_examined("seed", "seed", "test", None, Score((True,), (True,)))
-    assert run.DEV_IS_TEST in run.collect(tmp_path, archive).notes
+    assert collect.DEV_IS_TEST in collect.collect(tmp_path, archive).notes
     archive.close()
 
 
@@ -74,7 +74,7 @@ def test_the_reading_that_leads_ranks_models_and_both_are_reported(tmp_path: Pat
     archive.add_examined("seed", "seed", "test", None, Score((True, False, False), (True, True, False)))
     kept = archive.examined("test")["seed"]
     assert (kept.correct, kept.lead, kept.interval[0] < 2 / 3 < kept.interval[1]) == (2, "flexible", True)
-    (row,) = run.collect(tmp_path, archive).test
+    (row,) = collect.collect(tmp_path, archive).test
     assert (row.accuracy, row.strict_accuracy, row.flexible_accuracy) == (2 / 3, 1 / 3, 2 / 3)
     assert row.other == ("strict", 1 / 3)
     archive.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,13 @@ def test_run_shows_headline_tables_and_time(console: Console) -> None:
     assert "Test (5,000 questions)" in words
     assert "Nearest human-designed method: task_arithmetic, distance 0.137." in words
     assert "Time: 5 min 31 s." in words
+
+
+def test_where_programs_were_stopped_the_questions_of_all_are_named(console: Console) -> None:
+    turns = tuple(replace(turn, dev_common=48) for turn in result().iterations)
+    assert "320 dev questions; mean and median: the first 48" in show(
+        replace(result(), iterations=turns), console
+    )
 
 
 def test_chosen_program_is_marked_and_rows_are_sorted(console: Console) -> None:

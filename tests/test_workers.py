@@ -123,16 +123,20 @@ def test_hopeless_programs_are_stopped_after_their_first_block(setup: Setup, roo
     away = open_checkpoint(root / "seed", "away")
     shown = views(good, [away])
     swapped = replace(swapped, seed=good, experts=(away,), probes=make_probes(shown, root / "seed"))
-    ruin, keep = (HEAD + ARITHMETIC % [weight] for weight in (-3.0, 0.01))
+    ruin, keep = (HEAD + ARITHMETIC % [weight] for weight in (-3.0, 0.0))
     with Workers(swapped, 1) as started:
         tried = dict(started.try_programs([(ruin, 0, "dev"), (keep, 0, "dev"), (ruin, 0, "test")]))
-        barred = dict(started.try_programs([(keep, 0, "dev"), (keep, 0, "test")], bar=1.9))
     counts = [score.n for t in (tried[0], tried[1], tried[2]) if (score := t.score)]
     assert counts == [10, 30, 30]
-    early, whole = (barred[place].score for place in (0, 1))
-    assert early is not None
-    assert whole is not None
-    assert (early.n, whole.n) == (10, 30)
+
+
+def test_programs_below_the_bar_are_stopped_though_the_seed_is_no_better(setup: Setup) -> None:
+    swapped = replace(setup, sizes={"dev": 30, "finalist_dev": 30, "test": 30}, first_block=10)
+    seed = HEAD + ARITHMETIC % [0.0]
+    with Workers(swapped, 1) as started:
+        free = dict(started.try_programs([(seed, 0, "dev")]))
+        barred = dict(started.try_programs([(seed, 0, "dev"), (seed, 0, "test")], bar=0.9))
+    assert [score.n for t in (free[0], barred[0], barred[1]) if (score := t.score)] == [30, 10, 30]
 
 
 def task(dev: int, test: int) -> Task:

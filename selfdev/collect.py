@@ -1,0 +1,120 @@
+"""The result of a run from its archive alone: what `--json` prints and what the report shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selfdev import factory
+from selfdev.archive import Archive
+from selfdev.config import Config, parse_config
+from selfdev.errors import SelfdevError
+from selfdev.finish import name_of, notes, test_table
+from selfdev.records import Attempt, Score, State
+from selfdev.results import IterationStats, Kind, RunResult
+
+DEV_IS_TEST = (
+    "The dev questions were taken from the test split: the program was chosen on the benchmark itself."
+)
+
+
+def load_result(folder: Path) -> RunResult:
+    """The result of a finished run, from its folder."""
+    archive = Archive(folder / "archive.sqlite")
+    try:
+        if archive.get("best") is None:
+            raise SelfdevError(f"{folder} holds an unfinished run; give its selfdev run command again.")
+        return collect(folder, archive)
+    finally:
+        archive.close()
+
+
+def collect(folder: Path, archive: Archive) -> RunResult:
+    """Everything the report shows, from the archive alone."""
+    config = parse_config(json.loads(archive.get("config") or "{}"), str(folder / "archive.sqlite"))
+    best = archive.get("best") or "seed"
+    rows = test_table(*tested(config, archive, best))
+    stages = archive.events("stage")
+    spent: Counter[str] = Counter()
+    for stage in stages:
+        spent[stage["name"]] += stage["seconds"]
+    program = next((a for a in archive.attempts("factory") if name_of(a) == best), None)
+    turns = range(1, config.factory.iterations + 1)
+    return RunResult(
+        name=config.name,
+        config=config.model_dump(mode="json"),
+        environment=json.loads(archive.get("environment") or "{}"),
+        iterations=tuple(iteration_stats(config, t, archive, spent) for t in turns),
+        test=rows,
+        seconds=sum(spent.values()),
+        stage_seconds=dict(spent),
+        best_name=best,
+        best_program=program.code if program else "",
+        best_nearest=program.nearest if program else None,
+        best_distance=program.distance if program else None,
+        notes=(*notes(rows, best), *([DEV_IS_TEST] if config.task.i_know_dev_is_test else [])),
+    )
+
+
+def iteration_stats(config: Config, iteration: int, archive: Archive, spent: Counter[str]) -> IterationStats:
+    """What one turn of the loop gave."""
+    attempts = archive.attempts("factory", iteration)
+    scores = [a.score for a in attempts if a.score is not None]
+    accuracies = sorted(score.accuracy for score in scores)
+    firsts, common = _first_accuracies(scores)
+    merged = {a.fingerprint for a in attempts if a.outcome.state is State.SCORED}
+    return IterationStats(
+        iteration=iteration,
+        temperature=factory.temperature(iteration, config.factory.temperature, config.factory.decay),
+        written=len(attempts),
+        states=dict(Counter(a.outcome.state.value for a in attempts)),
+        unique=len(merged),
+        dev_mean=statistics.fmean(firsts) if firsts else None,
+        dev_median=statistics.median(firsts) if firsts else None,
+        dev_p90=_quantile(accuracies, 0.9) if accuracies else None,
+        dev_best=accuracies[-1] if accuracies else None,
+        dev_n=config.task.dev,
+        dev_common=common,
+        seconds=sum(s for name, s in spent.items() if name.startswith(f"iteration {iteration}:")),
+        pairs=len(archive.pairs(iteration)),
+        dpo=archive.training(iteration),
+        failures=_failures(attempts),
+        dev_scores=tuple(accuracies),
+    )
+
+
+def _first_accuracies(scores: Sequence[Score]) -> tuple[list[float], int]:
+    """Accuracies on the questions that all of them were asked, and how many those are.
+
+    Programs that were stopped early have few answers, and were stopped because those were bad: means over
+    whole scores would fall as the race's bar rises.
+    """
+    common = min((score.n for score in scores), default=0)
+    return [sum(score.leading[:common]) / common for score in scores], common
+
+
+def tested(config: Config, archive: Archive, best: str) -> tuple[list[tuple[str, Kind]], Any, Any]:
+    test = archive.examined("test")
+    rivals = [name for name in test if " " in name and name.split()[0] in config.baselines]
+    candidates: list[tuple[str, Kind]] = [("seed", "seed")]
+    candidates += [(name, "expert") for name in config.models.experts]
+    candidates += [(name, "baseline") for name in rivals]
+    if best != "seed":
+        candidates.append((best, "discovered"))
+    return candidates, test, archive.examined("finalist_dev")
+
+
+def _failures(attempts: Sequence[Attempt]) -> dict[str, int]:
+    """The most frequent reasons why programs got no score, numbers and names taken out."""
+    reasons = [a.outcome.reason for a in attempts if a.outcome.state is not State.SCORED]
+    return dict(Counter(re.sub(r"^line \d+: ", "", reason)[:80] for reason in reasons).most_common(8))
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

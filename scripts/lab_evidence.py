@@ -1,9 +1,10 @@
 """Five searches on the lab with seeds 0-4, and each trained factory against the untrained one.
 
-    python scripts/lab_evidence.py --out runs/evidence            (about 40 minutes on two cores)
+    python scripts/lab_evidence.py --out runs/evidence            (about 45 minutes on two cores)
 
 For every seed: the whole run of configs/lab.yaml, then fresh programs of the last factory and of the seed at
-the *same* temperature, that of the last iteration. Prints the table of lab/README.md in Markdown.
+the *same* temperature, that of the last iteration, each asked the same questions to the end. Prints the table
+of lab/README.md in Markdown.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from selfdev.results import RunResult
 from selfdev.run import make_setup, open_models, run_config
 from selfdev.workers import Workers
 
-FRESH = 128  # programs of each factory
+FRESH = 256  # programs of each factory
+QUESTIONS = 80  # each is scored on, all of them: none is stopped early
 FRESH_ITERATION = 1_000_001  # its random numbers are used by no iteration of a run
 
 
@@ -61,6 +63,8 @@ def fresh(config: Config, model: Path, temperature: float, workers: Workers, bar
 
 def equal_temperature(config: Config, folder: Path, bars: Bars) -> tuple[Fresh, Fresh]:
     """The last factory of a run and the seed, at the last iteration's temperature."""
+    asked = config.task.model_copy(update={"dev": QUESTIONS, "first_block": 0})
+    config = config.model_copy(update={"task": asked})
     models = open_models(config)
     last = config.factory.iterations
     temperature = factory.temperature(last, config.factory.temperature, config.factory.decay)

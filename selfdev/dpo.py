@@ -23,7 +23,7 @@ class TextPair:
 
 
 def train(
-    start: Path, out: Path, prompt: str, pairs: Sequence[TextPair], settings: Dpo, seed: int, threads: int,
+    start: Path, out: Path, prompt: str, pairs: Sequence[TextPair], settings: Dpo, seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[DpoStep, ...]:  # fmt: skip
     """Train the factory at `start` on the pairs and write the next one at `out`; returns the log.
@@ -35,7 +35,7 @@ def train(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(settings.threads)
     model, tokenizer = _load(start)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -47,6 +47,8 @@ def train(
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if settings.method == "lora":
         trained = trained.merge_and_unload()
+    if settings.average < 1:
+        _average(trained, start, settings.average)
     trained.to(_stored_dtype(start)).save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(partial / "work", ignore_errors=True)
@@ -64,6 +66,16 @@ def _load(start: Path) -> tuple[Any, Any]:
 
     model = AutoModelForCausalLM.from_pretrained(start, dtype="float32", local_files_only=True)
     return model, AutoTokenizer.from_pretrained(start, local_files_only=True)
+
+
+def _average(trained: Any, start: Path, share: float) -> None:
+    """Move the trained weights towards those of `start`: share x trained + (1 - share) x start."""
+    import torch
+
+    before = dict(_load(start)[0].named_parameters())
+    with torch.no_grad():
+        for name, weights in trained.named_parameters():
+            weights.lerp_(before[name].to(weights), 1 - share)
 
 
 def _stored_dtype(start: Path) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +20,9 @@ from selfdev.checkpoints import (
 from selfdev.errors import SelfdevError
 from selfdev.library import load_program
 from selfdev.records import Program, State
-from selfdev.sandbox import Limits
+from selfdev.sandbox import Limits, ServerProcess
 from selfdev.sandbox.layers import in_words
-from selfdev.stream import Streamed, run_program
+from selfdev.stream import Put, Streamed, run_program
 
 Experts = Mapping[str, Path | str] | Iterable[tuple[str, Path | str]]
 
@@ -72,27 +71,35 @@ def merge(
     check_shard_size(shard_size)
     if target is not None:
         check_free(target)
-    base = open_checkpoint(seed, "seed")
-    relatives = [open_checkpoint(path, name, base) for name, path in named]
-    shown = views(base, relatives, scope, dtype)
-    title = Path(program).stem
-    try:
-        accepted = load_program(program, parameters)
-    except gate.Rejected as refusal:
-        return MergeResult(title, State.INVALID, str(refusal))
-    check_finite(shown)
-    with drafted(base, target, shard_size) if target is not None else nullcontext() as draft:
-        done = run_program(
-            accepted, shown, Limits(timeout, memory), draft.put if draft else lambda _: None,
-            random_seed=random_seed, accept_weaker=accept_weaker,
-        )  # fmt: skip
-        if draft is not None and done.outcome.state is State.MERGED:
-            card = model_card(
-                draft.out.absolute().name, accepted, base, relatives, scope=scope, dtype=dtype,
-                random_seed=random_seed, confinement=in_words(done.layers),
+    with ServerProcess() as server:  # it gets warm while the models' headers are read here
+        base = open_checkpoint(seed, "seed")
+        relatives = [open_checkpoint(path, name, base) for name, path in named]
+        shown = views(base, relatives, scope, dtype)
+        title = Path(program).stem
+        try:
+            accepted = load_program(program, parameters)
+        except gate.Rejected as refusal:
+            return MergeResult(title, State.INVALID, str(refusal))
+        check_finite(shown)
+        limits = Limits(timeout, memory)
+
+        def run(put: Put) -> Streamed:
+            return run_program(
+                accepted, shown, limits, put,
+                random_seed=random_seed, accept_weaker=accept_weaker, server=server,
             )  # fmt: skip
-            draft.appear({"README.md": card, "program.py": accepted.code})
-    return _result(title, accepted, done, target)
+
+        if target is None:
+            return _result(title, accepted, run(lambda _: None), None)
+        with drafted(base, target, shard_size) as draft:
+            done = run(draft.put)
+            if done.outcome.state is State.MERGED:
+                card = model_card(
+                    target.absolute().name, accepted, base, relatives, scope=scope, dtype=dtype,
+                    random_seed=random_seed, confinement=in_words(done.layers),
+                )  # fmt: skip
+                draft.appear({"README.md": card, "program.py": accepted.code})
+        return _result(title, accepted, done, target)
 
 
 def _result(title: str, program: Program, done: Streamed, target: Path | None) -> MergeResult:

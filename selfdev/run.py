@@ -255,9 +255,7 @@ def _trainer(config: Config, bars: Bars) -> Any:
 
         return bars.steps(
             f"iteration {int(out.name.rpartition('_')[2]) - 1}: DPO",
-            lambda tell: dpo.train(
-                start, out, factory.prompt(), pairs, config.dpo, seed, config.threads, tell
-            ),
+            lambda tell: dpo.train(start, out, factory.prompt(), pairs, config.dpo, seed, tell),
         )
 
     return train

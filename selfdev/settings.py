@@ -157,6 +157,16 @@ class Dpo(Section):
         default="previous",
         description="Weights and reference that DPO starts from: seed or last factory. PAPER.md: not known.",
     )
+    average: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the trained weights in the next factory, the rest is those DPO started from"
+        " (WiSE-FT, Wortsman et al. 2022). The paper mentions none, 1.0.",
+    )
+    threads: int = Field(
+        default=1, ge=1, description="CPU threads of the training, during which the workers rest. Ours."
+    )
 
 
 class SandboxLimits(Section):

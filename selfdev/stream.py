@@ -17,7 +17,7 @@ from selfdev.checkpoints.slots import torch_dtype
 from selfdev.fingerprint import make_probes
 from selfdev.locality import dependence, only, probe_sets
 from selfdev.records import Outcome, Program, State
-from selfdev.sandbox import Limits, Sandbox
+from selfdev.sandbox import Limits, Sandbox, ServerProcess
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,12 +37,13 @@ class Streamed:
 
 def run_program(
     program: Program, views: Sequence[ModelView], limits: Limits, put: Put, *, random_seed: int = 0,
-    accept_weaker: bool = False,
+    accept_weaker: bool = False, server: ServerProcess | None = None,
 ) -> Streamed:  # fmt: skip
     """Run a program on models and hand each finished block of merged tensors to `put`, in the seed's dtypes.
 
     A program that is local on probes gets one layer of all models at a time, which gives the same numbers.
-    The time limit, and the seconds told, are for the runs on probes and all blocks together.
+    The time limit, and the seconds told, are for the runs on probes and all blocks together. `server` is a
+    sandbox's process that was started ahead.
     """
     groups = layer_groups([slot.name for slot in views[0].slots])
     with tempfile.TemporaryDirectory(prefix="selfdev-") as folder:
@@ -53,7 +54,7 @@ def run_program(
         blocks = {f"block {place}": part for place, part in enumerate(laid)}
         with (scratch / "block").open("wb") as file:  # mapped now, filled anew before each block runs
             file.truncate(max(_end(part, scratch / "block") for part in laid))
-        with Sandbox({**sets, **blocks}, limits, accept_weaker=accept_weaker) as sandbox:
+        with Sandbox({**sets, **blocks}, limits, accept_weaker=accept_weaker, server=server) as sandbox:
             begin = time.monotonic()
             local = len(groups) == 1 or dependence(sandbox, program, sets, random_seed) is None
             spent = time.monotonic() - begin

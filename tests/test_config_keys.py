@@ -6,15 +6,19 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import torch
 from conftest import Family
 from fakes import FakeTrain, FakeWorkers, of_accuracy, silent, small_config
+from safetensors.torch import load_file
 from test_preferences import attempt, table
+from transformers import AutoModelForCausalLM
 
-from selfdev import collect, run
+from selfdev import collect, dpo, run
 from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint
 from selfdev.config import Config
@@ -86,6 +90,41 @@ def training(config: Config, world: World) -> object:
     return told, adapters and (adapters.r, adapters.lora_alpha)
 
 
+def threads(config: Config, world: World) -> object:
+    """CPU threads when the training loads its model."""
+    before = torch.get_num_threads()
+
+    def refuse(_: object) -> NoReturn:
+        raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dpo, "_load", refuse)
+        with pytest.raises(InterruptedError):
+            dpo.train(Path("seed"), world.folder / "next", "", [], config.dpo, 0)
+    used = torch.get_num_threads()
+    torch.set_num_threads(before)
+    return used
+
+
+def averaged(config: Config, world: World) -> object:
+    """The next factory's weights, after training that sets every weight to one."""
+
+    class Trainer:
+        model = AutoModelForCausalLM.from_pretrained(world.family.seed, dtype="float32")
+        accelerator = SimpleNamespace(unwrap_model=lambda model: model)
+        state = SimpleNamespace(log_history=[])
+
+        def train(self) -> None:
+            for weights in self.model.parameters():
+                torch.nn.init.ones_(weights)
+
+    full = config.dpo.model_copy(update={"method": "full"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dpo, "_trainer", lambda *_: Trainer())
+        dpo.train(world.family.seed, world.folder / "next", "", [], full, 0)
+    return sum(float(t.float().sum()) for t in load_file(world.folder / "next/model.safetensors").values())
+
+
 def examined(config: Config, world: World) -> object:
     """Who meets on fresh dev questions."""
     looped(config, world)
@@ -118,7 +157,7 @@ def started(config: Config, world: World) -> object:
 
 
 Effect = Callable[[Config, World], object]
-ALL_EFFECTS = (setup, shown, looped, paired, training, examined, collected, started)
+ALL_EFFECTS = (setup, shown, looped, paired, training, threads, averaged, examined, collected, started)
 EFFECTS: dict[str, tuple[Any, Effect]] = {
     "name": ("other", collected),
     "seed": (1, looped),
@@ -162,6 +201,8 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "dpo.batch": (3, training),
     "dpo.sft_weight": (0.5, training),
     "dpo.restart": ("seed", looped),
+    "dpo.average": (0.5, averaged),
+    "dpo.threads": (2, threads),
     "sandbox.seconds": (3.0, setup),
     "sandbox.memory_gb": (1.0, setup),
     "sandbox.accept_weaker": (True, setup),

@@ -27,7 +27,7 @@ RULE = Dpo(method="full", learning_rate=0.02, beta=BETA, epochs=1, batch=2)
 def run(
     start: Path, out: Path, settings: Dpo, seed: int = 0, pairs: tuple[TextPair, ...] = PAIRS
 ) -> tuple[DpoStep, ...]:
-    return train(start, out, PROMPT, pairs, settings, seed, 1)
+    return train(start, out, PROMPT, pairs, settings, seed)
 
 
 def log_probability(folder: Path, completion: str) -> tuple[float, int]:
@@ -114,6 +114,18 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {k: v for file in sorted(folder.glob("*.safetensors")) for k, v in load_file(file).items()}
 
 
+def test_the_next_factory_may_be_an_average_with_its_start(family_fp32: Family, tmp_path: Path) -> None:
+    run(family_fp32.seed, tmp_path / "whole", RULE)
+    run(family_fp32.seed, tmp_path / "part", RULE.model_copy(update={"average": 0.25}))
+    before, whole, part = (
+        AutoModelForCausalLM.from_pretrained(folder).state_dict()
+        for folder in (family_fp32.seed, tmp_path / "whole", tmp_path / "part")
+    )
+    assert any(not torch.equal(before[name], whole[name]) for name in before)
+    for name, start in before.items():
+        torch.testing.assert_close(part[name], 0.75 * start + 0.25 * whole[name])
+
+
 def test_same_seed_number_gives_the_same_factory(
     one_step: tuple[Path, tuple[DpoStep, ...]], family_fp32: Family, tmp_path: Path
 ) -> None:
@@ -149,7 +161,7 @@ def test_adapters_change_linear_layers_only(family_fp32: Family, tmp_path: Path)
 def test_progress_counts_steps(family: Family, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     two = RULE.model_copy(update={"epochs": 2})
-    train(family.seed, tmp_path / "out", PROMPT, PAIRS, two, 0, 1, lambda *step: told.append(step))
+    train(family.seed, tmp_path / "out", PROMPT, PAIRS, two, 0, lambda *step: told.append(step))
     assert told == [(1, 2), (2, 2)]
 
 

@@ -2,6 +2,7 @@
 
 from selfdev.sandbox.layers import protections
 from selfdev.sandbox.parent import Limits, Sandbox
+from selfdev.sandbox.process import ServerProcess
 from selfdev.sandbox.result import Run
 
-__all__ = ["Limits", "Run", "Sandbox", "protections"]
+__all__ = ["Limits", "Run", "Sandbox", "ServerProcess", "protections"]

@@ -34,7 +34,7 @@ class Sandbox:
     The first view of each set is the seed, whose names, shapes and dtypes the result must have. Raises
     SelfdevError when files or network cannot be confined here and `accept_weaker` is not set. One thread
     at a time may use it; several sandboxes may live in one process. `nodes` are device files that programs
-    may open, by default those of `device`.
+    may open, by default those of `device`; `server` is a process that was started ahead, with them.
     """
 
     def __init__(
@@ -46,18 +46,17 @@ class Sandbox:
         device: str = "cpu",
         nodes: Sequence[str] | None = None,
         use_layers: Sequence[str] = layers.ALL,
+        server: ServerProcess | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.layers: frozenset[str] = frozenset()  # those in force, known once the server is up
         self._sets = {name: tuple(views) for name, views in model_sets.items()}
         self._accept_weaker = accept_weaker
-        self._device = device
-        self._nodes = layers.device_nodes(device) if nodes is None else tuple(nodes)
-        self._use_layers = tuple(use_layers)
+        self._device, self._nodes, self._use_layers = device, nodes, tuple(use_layers)
         self._status_handle = layout.shared_memory(layout.STATUS_BYTES)
         self._status = layout.Status(self._status_handle)
         self._results = {name: Result(views) for name, views in self._sets.items()}
-        self._server: ServerProcess | None = None
+        self._server = server
         try:
             self._start()
         except BaseException:
@@ -109,36 +108,27 @@ class Sandbox:
         self._results[on].clear()
 
     def _ask(self, on: str, seconds: float) -> Ending:
-        if self._server is None:
-            self._start()
-        server = self._server
-        assert server is not None
+        server = self._server or self._start()
         ending = server.run(on, seconds)
         if ending.exit is None:
             self._stop()
         return ending
 
-    def _start(self) -> None:
-        server = ServerProcess(
-            self._device, [self._status_handle, *(r.handle for r in self._results.values())]
-        )
+    def _start(self) -> ServerProcess:
+        server = self._server or ServerProcess(self._device, self._nodes, self._use_layers)
         self._server = server
         setup = {
-            "parent": os.getpid(),
-            "layers": self._use_layers,
             "memory": int(self.limits.memory_gb * 2**30),
             "threads": self.limits.threads,
             "seconds": self.limits.seconds,
-            "device": self._device,
-            "nodes": self._nodes,
             "sets": {name: [_describe(view) for view in views] for name, views in self._sets.items()},
-            "results": {name: [r.handle, r.describe()] for name, r in self._results.items()},
-            "status": self._status_handle,
+            "results": {name: result.describe() for name, result in self._results.items()},
         }
-        self.layers = server.start(setup)
+        self.layers = server.start(setup, [self._status_handle, *(r.handle for r in self._results.values())])
         lacking = layers.missing(self.layers)
         if lacking and not self._accept_weaker:
             raise SelfdevError(layers.refusal(lacking, self.layers))
+        return server
 
     def _stop(self) -> None:
         if self._server is not None:

@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from selfdev.errors import SelfdevError
 from selfdev.sandbox import layers, verdict
@@ -53,13 +54,17 @@ def _gpu_environment() -> dict[str, str]:
 
 
 class ServerProcess:
-    """The server process, its control line and its output pipe."""
+    """The server process, its control line and its output pipe; it gets warm as soon as it exists.
 
-    def __init__(self, device: str, handles: Sequence[int]) -> None:
+    `nodes` are device files that programs may open, by default those of `device`; `wanted` the layers.
+    """
+
+    def __init__(
+        self, device: str = "cpu", nodes: Sequence[str] | None = None, wanted: Sequence[str] = layers.ALL
+    ) -> None:
         self._line, theirs = socket.socketpair()
         self._output, out = os.pipe()
         os.set_blocking(self._output, False)
-        passed = [theirs.fileno(), *handles]
         code = layers.BOOT + "from selfdev.sandbox import server; server.main(int(sys.argv[2]))"
         self._process = subprocess.Popen(
             [sys.executable, "-s", "-c", code, layers.import_path(), str(theirs.fileno())],
@@ -67,7 +72,7 @@ class ServerProcess:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            pass_fds=passed,
+            pass_fds=[theirs.fileno()],
             start_new_session=True,
             cwd="/",
         )
@@ -77,11 +82,23 @@ class ServerProcess:
         self._poll = select.poll()
         self._poll.register(self._line, select.POLLIN)
         self._poll.register(self._output, select.POLLIN)
-
-    def start(self, setup: dict[str, Any]) -> frozenset[str]:
-        """Send the setup and wait until the server is warm; the layers in force."""
+        self.nodes = layers.device_nodes(device) if nodes is None else tuple(nodes)
+        first = {"parent": os.getpid(), "layers": list(wanted), "nodes": self.nodes, "device": device}
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._line.sendall(json.dumps(setup, default=str).encode() + b"\n")
+            self._send(first)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop()
+
+    def start(self, setup: dict[str, Any], handles: Sequence[int]) -> frozenset[str]:
+        """Send the setup, whose places of shared memory are those in `handles`, and wait; the layers in
+        force."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            socket.send_fds(self._line, [b" "], handles)
+            self._send(setup)
         output = bytearray()
         message = self._answer(time.monotonic() + START_SECONDS, output)
         if message is None:
@@ -116,7 +133,7 @@ class ServerProcess:
         return Ending(None if message is None else message["exit"], stopped, bytes(output))
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._line.sendall(json.dumps(message).encode() + b"\n")
+        self._line.sendall(json.dumps(message, default=str).encode() + b"\n")
 
     def _answer(self, deadline: float, output: bytearray, bounded: bool = True) -> dict[str, Any] | None:
         """The server's next message; None at the deadline, at its end, or after too much output."""
@@ -150,7 +167,9 @@ class ServerProcess:
         return True
 
     def stop(self) -> None:
-        """Kill the server; its children die with it."""
+        """Kill the server; its children die with it. A second time does nothing."""
+        if self._line.fileno() < 0:
+            return
         self._line.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -22,19 +22,25 @@ from selfdev.sandbox import kernel, layers
 if TYPE_CHECKING:
     from selfdev.sandbox.child import Models, Target
 
+MAX_HANDLES = 253  # Linux passes no more at once
+
 
 def main(control_handle: int) -> NoReturn:
-    """Take the setup from the control socket, enter the namespaces, get warm, serve until the parent ends."""
+    """Enter the namespaces, get warm, take the models from the parent, serve until it ends."""
     control = Control(socket.socket(fileno=control_handle))
-    setup = control.receive()
-    control.watch(setup["parent"])
+    first = control.receive()
+    control.watch(first["parent"])
     uid = layers.private_id()
-    wanted = frozenset(setup["layers"])
+    wanted = frozenset(first["layers"])
     entered = layers.enter_namespaces(wanted)
     if "pid_namespace" in entered:
         _fork_into_namespace()
-    server = Server(control, setup, uid)
-    if "empty_root" in wanted and not setup["nodes"] and layers.empty_root():
+    from selfdev.sandbox import inputs
+
+    # A process that has met the GPU's driver cannot be forked: here torch must not look for one.
+    inputs.exercise(autograd=not first["nodes"])
+    server = Server(control, first | control.receive(), uid)
+    if "empty_root" in wanted and not first["nodes"] and layers.empty_root():
         entered.add("empty_root")
     server.find_layers(wanted, entered)
     server.serve()
@@ -60,6 +66,7 @@ class Control:
         self._poll = select.poll()
         self._poll.register(line, select.POLLIN)
         self._parent: int | None = None
+        self.handles: list[int] = []  # descriptors of shared memory that came with the messages
 
     def watch(self, parent: int) -> None:
         """Also notice a parent whose end of the line lives on in a process it forked."""
@@ -81,9 +88,10 @@ class Control:
     def receive(self, leftover: int | None = None) -> dict[str, Any]:
         """The parent's next message."""
         while b"\n" not in self._pending:
-            data = self._line.recv(1 << 16)
+            data, handles, _, _ = socket.recv_fds(self._line, 1 << 16, MAX_HANDLES)
             if not data:
                 _end(leftover)
+            self.handles += handles
             self._pending += data
         line, self._pending = self._pending.split(b"\n", 1)
         message = json.loads(line)
@@ -130,13 +138,12 @@ class Server:
     def __init__(self, control: Control, setup: dict[str, Any], uid: int) -> None:
         from selfdev.sandbox import child, inputs, layout
 
-        # A process that has met the GPU's driver cannot be forked: here torch must not look for one.
-        inputs.exercise(autograd=not setup["nodes"])
         self._child = child
         self._control = control
         self._models: dict[str, Models] = {n: inputs.map_models(v) for n, v in setup["sets"].items()}
-        self._status = layout.Status(setup["status"])
-        self._targets = {name: _target(handle, seed) for name, (handle, seed) in setup["results"].items()}
+        self._status = layout.Status(control.handles[0])
+        results = zip(setup["results"].items(), control.handles[1:], strict=True)
+        self._targets = {name: _target(handle, seed) for (name, seed), handle in results}
         self._alone = os.getpid() == 1
         # A GPU driver reserves far more address space than there is memory.
         bounded = kernel.LINUX and not setup["nodes"]

@@ -19,7 +19,9 @@ from torch.nn.functional import pad
 
 from selfdev import attention
 
-SHRINK = 0.9  # share of the rows of a batch that must still go on for all to stay
+# On CPU every new shape of a bfloat16 product costs a compiled kernel: a millisecond, and most of a megabyte
+# that is kept. So rows that have ended stay until there are enough of them.
+ROWS = 16
 STOP_EVERY = 8  # tokens between two looks for stop strings, which are no longer than this
 
 
@@ -188,10 +190,13 @@ class Engine:
                 alive = self._going(alive, limit, stops)
 
     def _going(self, rows: _Rows, limit: int, stops: Sequence[str]) -> _Rows:
-        """The rows that have not ended; a few that have stay on, since leaving copies all keys and values."""
-        going = [i for i, row in enumerate(rows.results) if not self._ended(row, limit, stops)]
-        if going and len(going) > SHRINK * len(rows.results):
+        """The rows that have not ended, and some that have: their number is a multiple of `ROWS`."""
+        ended = [self._ended(row, limit, stops) for row in rows.results]
+        going = [i for i, over in enumerate(ended) if not over]
+        spare = [i for i, over in enumerate(ended) if over][: -len(going) % ROWS]
+        if going and len(going) + len(spare) == len(ended):
             return rows
+        going = sorted(going + spare) if going else []
         keep = torch.tensor(going, dtype=torch.int64, device=self.device)
         rows.cache.batch_select_indices(keep)
         places, results = tuple(rows.places[i] for i in going), [rows.results[i] for i in going]

@@ -21,8 +21,12 @@ def tensors(groups: int, new: int = 1) -> tuple[torch.Tensor, torch.Tensor, torc
     return query, key, value, mask
 
 
+@pytest.mark.parametrize("small", [0, 10**9])
 @pytest.mark.parametrize("groups", [1, 3])
-def test_one_query_is_softmax_of_scaled_products_times_values(groups: int) -> None:
+def test_one_query_is_softmax_of_scaled_products_times_values(
+    groups: int, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "SMALL", small)
     query, key, value, mask = tensors(groups)
     module = SimpleNamespace(num_key_value_groups=groups, is_causal=True)
     found, _ = attention.attend(module, query, key, value, mask, scaling=0.5)

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from selfdev.results import RunResult
 
 
-HARNESS = "lm-eval:"  # in front of the name of a task of lm-evaluation-harness
-
-
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
     """A model's score: accuracies strict unless named flexible, low and high the Wilson 95 % bounds."""
@@ -93,6 +90,7 @@ def score(
     from selfdev.progress import Bars
     from selfdev.scorer import prepare
     from selfdev.scorer import score as score_exam
+    from selfdev.tasks import HARNESS
 
     folder = model_folder(model)
     if not (folder / "config.json").is_file():
@@ -133,13 +131,10 @@ def _score_by_harness(
     model: str, folder: Path, task: str, limit: int, batch: int, shots: int | None
 ) -> ScoreResult:
     from selfdev.engine import Engine
+    from selfdev.tasks import HARNESS, harness
 
-    try:
-        from selfdev import harness
-    except ModuleNotFoundError:
-        raise SelfdevError(f"task {task} needs the extra lm-eval; pip install 'selfdev[lm-eval]'.") from None
     begin = time.monotonic()
-    result = harness.score(Engine(folder), task.removeprefix(HARNESS), {}, limit, shots=shots, batch=batch)
+    result = harness().score(Engine(folder), task.removeprefix(HARNESS), {}, limit, shots=shots, batch=batch)
     return _score_result(model, task, "test", result, time.monotonic() - begin)
 
 

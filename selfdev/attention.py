@@ -1,8 +1,7 @@
 """Attention of one new token per row on CPU: plain products instead of torch's fused kernel.
 
-The fused kernel walks over blocks of queries; with a single query per row it takes two to five times as long
-in bfloat16. Longer passes, masks of another kind and other devices stay with
-transformers' own function.
+The fused kernel walks over blocks of queries; with a single query per row it takes several times as long.
+Longer passes, masks of another kind and other devices stay with transformers' own function.
 """
 
 from __future__ import annotations
@@ -13,9 +12,6 @@ import torch
 from torch import Tensor
 
 NAME = "selfdev_single_query"
-# Up to so many numbers in the keys, sums of products are faster than a bfloat16 matrix product, for which
-# every new length costs a kernel that is compiled and kept.
-SMALL = 2**21
 
 
 def use_for(model: Any) -> None:
@@ -39,17 +35,16 @@ def attend(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     rows, heads, new, size = query.shape
-    shared = attention_mask is not None and attention_mask.shape[1] == 1  # by all heads
-    if new > 1 or attention_mask is None or not shared or options.get("position_bias") is not None:
+    shared = attention_mask is None or attention_mask.shape[1] == 1  # by all heads
+    if new > 1 or not shared or options.get("position_bias") is not None:
         result: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, **options
         )
         return result
     scaling = options.get("scaling") or size**-0.5
     grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], size) * scaling
-    small = grouped.shape[2] == 1 and key.numel() <= SMALL
-    weights = (grouped * key).sum(-1)[:, :, None] if small else grouped @ key.transpose(2, 3)
-    weights = weights.masked_fill(~attention_mask, torch.finfo(weights.dtype).min)
+    weights = grouped @ key.transpose(2, 3)
+    if attention_mask is not None:
+        weights = weights.masked_fill(~attention_mask, torch.finfo(weights.dtype).min)
     weights = torch.softmax(weights, -1, dtype=torch.float32).to(value.dtype)
-    attended = (weights.transpose(2, 3) * value).sum(2) if small else weights @ value
-    return attended.reshape(rows, 1, heads, value.shape[3]), None
+    return (weights @ value).reshape(rows, 1, heads, value.shape[3]), None

@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb is at work, so that `selfdev --help` ans
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,8 @@ from selfdev.answer import answer, show_any
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+STARTED = time.monotonic()
 
 app = typer.Typer(
     name="selfdev",
@@ -149,6 +152,7 @@ def merge(
             scope=scope,
             dtype=_shown(show_dtype),
             random_seed=random_seed,
+            started=STARTED,
             shard_size=shard_size,
             timeout=timeout,
             memory=memory,

@@ -2,8 +2,9 @@
 
 Where a worked solution is known it serves as a draft: one forward pass checks all of its tokens, those the
 model would have chosen itself are kept, and ordinary decoding goes on from the first difference (speculative
-decoding with a fixed draft and exact acceptance, Leviathan et al. 2023, arXiv 2211.17192). In float32 a model
-gives the same answers with and without drafts; in bfloat16 a tie may flip where passes differ in shape.
+decoding with a fixed draft and exact acceptance, Leviathan et al. 2023, arXiv 2211.17192). In float32, which
+is what a CPU computes in, a model gives the same answers with and without drafts; in bfloat16 a tie may flip
+where passes differ in shape.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from selfdev import attention
+from selfdev.cache import RoomyLayer, joined, new_cache
 
-# On CPU every new shape of a bfloat16 product costs a compiled kernel: a millisecond, and most of a megabyte
-# that is kept. So rows that have ended stay until there are enough of them.
+# Taking rows out copies all others, so rows that have ended stay until there are enough of them.
 ROWS = 16
 STOP_EVERY = 8  # tokens between two looks for stop strings, which are no longer than this
 
@@ -48,7 +49,10 @@ class _Rows:
 
 
 class Engine:
-    """A causal language model and its tokenizer, loaded once; `dtype` "auto" computes in the stored dtype."""
+    """A causal language model and its tokenizer, loaded once.
+
+    `dtype` "auto" computes in float32 on a CPU, elsewhere in what is stored.
+    """
 
     def __init__(self, path: Path | str, device: str = "cpu", dtype: str = "auto") -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -57,6 +61,8 @@ class Engine:
         logging.disable_progress_bar()
 
         self.tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        if dtype == "auto" and torch.device(device).type == "cpu":
+            dtype = "float32"  # few processors have bfloat16 products, and the others take four times as long
         self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
         self.model.requires_grad_(False).eval().to(device)
         attention.use_for(self.model)
@@ -125,7 +131,7 @@ class Engine:
         """
         rows, longest = uniforms.shape
         prefix = torch.tensor([self.tokenizer(prompt).input_ids], device=self.device)
-        out = self.model(prefix, use_cache=True, logits_to_keep=1)
+        out = self.model(prefix, past_key_values=new_cache(self.model), use_cache=True, logits_to_keep=1)
         cache, logits = out.past_key_values, out.logits[:, -1].expand(rows, -1)
         cache.batch_repeat_interleave(rows)
         written: list[list[int]] = [[] for _ in range(rows)]
@@ -165,29 +171,38 @@ class Engine:
 
     def _first_pass(self, batch: Batch, limit: int) -> _Rows:
         """Prompts and drafts in one pass: of each row the accepted part of its draft and one token more."""
-        width = max(1, min(limit, max(map(len, batch.drafts))))
-        draft = self._padded(batch.drafts, width)
-        ids = torch.cat([batch.ids, draft[:, :-1].clamp(min=0)], 1)
-        mask = torch.cat([batch.mask, batch.mask.new_ones(len(ids), width - 1)], 1)
-        logits, cache = self._forward(ids, mask, None, width)
-        guess = logits.argmax(-1)
-        agreed = (draft == guess).long().cumprod(1).sum(1)
-        results = [row[: n + 1] for row, n in zip(guess.tolist(), agreed.tolist(), strict=True)]
-        # Columns of refused draft tokens stay in the cache and are masked out.
-        place = torch.arange(width - 1, device=self.device)
-        mask[:, batch.ids.shape[1] :] = (place < agreed[:, None]).long()
-        return _Rows(batch.places, results, mask, cache)
+        cache = new_cache(self.model)
+        # A layer that forgets old tokens would count refused ones among the latest: there, no drafts.
+        drafts = batch.drafts if cache is not None else ((),) * len(batch.places)
+        rows = _Rows(batch.places, [[] for _ in drafts], batch.mask[:, :0], cache)
+        self._advance(rows, batch.ids, batch.mask, [draft[:limit] for draft in drafts])
+        return rows
 
     def _decode(self, parts: Sequence[_Rows], limit: int, stops: Sequence[str]) -> None:
         """Append greedy tokens until each row has ended; finished rows leave the batch."""
         for alive in _joined(parts):
             while alive.results:
-                alive.mask = torch.cat([alive.mask, alive.mask.new_ones(len(alive.mask), 1)], 1)
-                tokens = torch.tensor([[row[-1]] for row in alive.results], device=self.device)
-                logits, alive.cache = self._forward(tokens, alive.mask, alive.cache, 1)
-                for row, token in zip(alive.results, logits[:, -1].argmax(-1).tolist(), strict=True):
-                    row.append(token)
+                last = torch.tensor([[row[-1]] for row in alive.results], device=self.device)
+                self._advance(alive, last, torch.ones_like(last), [()] * len(last))
                 alive = self._going(alive, limit, stops)
+
+    def _advance(self, rows: _Rows, ids: Tensor, mask: Tensor, guesses: Sequence[Sequence[int]]) -> None:
+        """One pass over known tokens `ids` [rows, new] and a guess of what follows: each row gets the part of
+        its guess that the model agrees with, and the model's next token."""
+        width = max(1, *map(len, guesses))
+        # -1, which no model ever chooses, where a guess has no token.
+        guess = torch.tensor([[*g, *[-1] * (width - len(g))] for g in guesses], device=self.device)
+        ids = torch.cat([ids, guess[:, :-1].clamp(min=0)], 1)
+        mask = torch.cat([rows.mask, mask, mask.new_ones(len(ids), width - 1)], 1)
+        logits, rows.cache = self._forward(ids, mask, rows.cache, width)
+        chosen = logits.argmax(-1)
+        agreed = (guess == chosen).long().cumprod(1).sum(1)
+        for result, row, n in zip(rows.results, chosen.tolist(), agreed.tolist(), strict=True):
+            result.extend(row[: n + 1])
+        # Columns of refused guesses stay in the cache and are masked out.
+        place = torch.arange(width - 1, device=self.device)
+        mask[:, mask.shape[1] - (width - 1) :] = (place < agreed[:, None]).long()
+        rows.mask = mask
 
     def _going(self, rows: _Rows, limit: int, stops: Sequence[str]) -> _Rows:
         """The rows that have not ended, and some that have: their number is a multiple of `ROWS`."""
@@ -201,11 +216,6 @@ class Engine:
         rows.cache.batch_select_indices(keep)
         places, results = tuple(rows.places[i] for i in going), [rows.results[i] for i in going]
         return _Rows(places, results, rows.mask[keep], rows.cache)
-
-    def _padded(self, drafts: Sequence[Sequence[int]], width: int) -> Tensor:
-        """Drafts as [rows, width]; -1, which no model ever chooses, where a draft has no token."""
-        rows = [([*draft, *[-1] * width])[:width] for draft in drafts]
-        return torch.tensor(rows, device=self.device)
 
     def _ended(self, ids: list[int], limit: int, stops: Sequence[str]) -> bool:
         # An accepted draft has its end token inside, with the model's next choice behind it.
@@ -247,27 +257,12 @@ def _cut(text: str, stops: Sequence[str]) -> str:
 
 
 def _joined(parts: Sequence[_Rows]) -> list[_Rows]:
-    """Rows of several batches as one, padded on the left; layers that forget tokens stay apart."""
-    from transformers.cache_utils import DynamicCache, DynamicLayer
-
+    """Rows of several batches as one, padded on the left; those of a model that forgets tokens stay apart."""
     parts = [part for part in parts if part.places]
-    if any(type(layer) is not DynamicLayer for part in parts for layer in part.cache.layers):
-        return list(parts)
-    if len(parts) < 2:
+    if len(parts) < 2 or any(not isinstance(part.cache.layers[0], RoomyLayer) for part in parts):
         return list(parts)
     width = max(part.mask.shape[1] for part in parts)
     mask = torch.cat([pad(part.mask, (width - part.mask.shape[1], 0)) for part in parts])
-    cache = DynamicCache()
-    for index, layers in enumerate(zip(*(part.cache.layers for part in parts), strict=True)):
-        cache.update(
-            _stacked([layer.keys for layer in layers], width),
-            _stacked([layer.values for layer in layers], width),
-            index,
-        )
     places = tuple(place for part in parts for place in part.places)
-    return [_Rows(places, [row for part in parts for row in part.results], mask, cache)]
-
-
-def _stacked(states: Sequence[Tensor], width: int) -> Tensor:
-    """Keys or values [rows, heads, columns, d] of several batches, with empty columns in front."""
-    return torch.cat([pad(state, (0, 0, width - state.shape[2], 0)) for state in states])
+    results = [row for part in parts for row in part.results]
+    return [_Rows(places, results, mask, joined([part.cache for part in parts], width))]

@@ -161,12 +161,12 @@ def gpu_memory(config: Config, size: Size, load: Load) -> dict[str, float]:
 
 def ram(config: Config, size: Size, load: Load) -> dict[str, float]:
     """GiB of RAM on a machine without a GPU, all workers together, a program's own memory left out."""
-    weights = size.parameters * size.width / GIB
-    swapped = 2 * size.scope * size.width / GIB  # the seed's own values, and the area for merged ones
+    weights = size.parameters * 4 / GIB  # a CPU computes in float32
+    swapped = size.scope * (4 + size.width) / GIB  # the seed's own values, and the area for merged ones
     models = len(config.models.experts) + 1
     shown = models * size.scope * 4 / GIB if config.models.show_dtype == "float32" and size.width < 4 else 0
-    cache = _cache(size, config.task.batch, load.question + config.task.max_new_tokens)
-    writer = 2 * size.parameters * 4 / GIB
+    cache = 2 * _cache(size, config.task.batch, load.question + config.task.max_new_tokens)
+    writer = 2 * weights
     writer += 2 * _cache(size, config.factory.batch, load.prompt + config.factory.max_new_tokens)
     idle = LIBRARIES * (config.workers + 1)
     return {

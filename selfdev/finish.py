@@ -15,7 +15,7 @@ from selfdev.records import Attempt, Score, best_first, fully_scored
 from selfdev.results import Kind, TestRow
 from selfdev.settings import Config
 from selfdev.stats import mcnemar
-from selfdev.workers import ExamName, Workers
+from selfdev.workers import ExamName, Subject, Workers
 
 RIVALS = 5  # parameter sets of baselines that are looked at again on fresh dev questions
 
@@ -97,18 +97,20 @@ def examine(
     """Score candidates on finalist_dev or test, those that are not in the archive yet."""
     done = archive.examined(split)
     missing = [c for c in candidates if c.name not in done]
-    models = [c for c in missing if c.checkpoint is not None]
-    programs = [c for c in missing if c.attempt is not None]
-    results = workers.examine([(c.checkpoint, split) for c in models if c.checkpoint])
-    for place, score in progress(results, f"{split}: models", len(models)):
-        archive.add_examined(models[place].name, models[place].kind, split, None, score)
-    jobs = [(c.attempt.code, c.attempt.seed, split) for c in programs if c.attempt]
-    for place, tried in progress(workers.try_programs(jobs), f"{split}: programs", len(programs)):
-        candidate = programs[place]
+    results = workers.examine([(_subject(candidate), split) for candidate in missing])
+    for place, tried in progress(results, split, len(missing)):
+        candidate = missing[place]
         if tried.score is None:
             raise RuntimeError(f"{candidate.name} merged before and now ends in {tried.outcome.state}")
         ident = candidate.attempt.id if candidate.attempt else None
         archive.add_examined(candidate.name, candidate.kind, split, ident, tried.score)
+
+
+def _subject(candidate: Candidate) -> Subject:
+    if candidate.checkpoint is not None:
+        return candidate.checkpoint
+    assert candidate.attempt is not None
+    return candidate.attempt.code, candidate.attempt.seed
 
 
 def test_table(

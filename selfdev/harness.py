@@ -6,16 +6,19 @@ The harness poses and grades; the engine answers (generate-until tasks) or says 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lm_eval import simple_evaluate
+from lm_eval import evaluate, simple_evaluate
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from selfdev.errors import SelfdevError
+from selfdev.questions import Question, Task
 from selfdev.records import Score
 
 if TYPE_CHECKING:
@@ -23,6 +26,11 @@ if TYPE_CHECKING:
 
     from selfdev.engine import Engine
 
+EXAMPLES_SEED = 1234  # of the harness's own command line
+NO_DEV = (
+    "task lm-eval:{} has no split apart from the one it is tested on; set task.i_know_dev_is_test to true to"
+    " take dev questions from that, which are then no test questions."
+)
 STRICT = ("exact_match,strict-match", "exact_match,get-answer", "exact_match,none", "acc,none")
 FLEXIBLE = ("exact_match,flexible-extract", "math_verify,none", "acc_norm,none")
 
@@ -86,6 +94,81 @@ class LivingModel(LM):  # type: ignore[misc]
         wanted = ids[0, -len(tail) :]
         chosen = torch.log_softmax(logits, -1).gather(1, wanted[:, None])
         return float(chosen.sum()), bool((logits.argmax(-1) == wanted).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Harness:
+    """A task of the harness, loaded once: by split, the object that poses and grades its questions."""
+
+    name: str
+    splits: Mapping[str, Any]
+
+    def ask(
+        self, engine: Engine, split: str, places: Sequence[int], *, batch: int, limit: int, chat: bool
+    ) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+        """Strict and flexible results of the questions at these places of a split, in this order."""
+        ordered = sorted(places)  # the harness asks in its own order
+        found = evaluate(
+            LivingModel(engine, batch, limit),
+            {"tasks": {self.name: self.splits[split]}, "groups": {}, "group_map": {}},
+            samples={self.name: ordered},
+            bootstrap_iters=0,
+            apply_chat_template=chat,
+        )
+        read = read_score(found or {}, self.name)
+        at = {place: i for i, place in enumerate(ordered)}
+        strict, flexible = (tuple(bits[at[p]] for p in places) for bits in (read.strict, read.flexible))
+        return strict, flexible
+
+
+def load(name: str, shots: int, path: str | None = None, dev_from_test: int = 0) -> Task:
+    """A task for the loop: dev questions from the split that the harness does not test on, in random order.
+
+    `path` is a folder with YAML tasks of your own. The harness's own number of examples stays where it is 0.
+    """
+    test = _task(name, path, shots)
+    dev_split = _dev_split(test)
+    dev = test if dev_from_test or dev_split is None else _task(name, path, shots, dev_split)
+    order = {split: _questions(task) for split, task in (("dev", dev), ("test", test))}
+    if dev_from_test:
+        order = {"dev": order["test"][:dev_from_test], "test": order["test"][dev_from_test:]}
+    no_dev = "" if dev_split or dev_from_test else NO_DEV.format(name)
+    asked = () if no_dev else order["dev"]
+    source = Harness(name, {"dev": dev, "test": test})
+    return Task(f"lm-eval:{name}", asked, order["test"], no_dev=no_dev, source=source)
+
+
+def _task(name: str, path: str | None, shots: int, split: str | None = None) -> Any:
+    """One task of the harness, with `shots` examples unless it fixes none, as its command line does it.
+
+    `split` is what it asks instead of its own test split.
+    """
+    loaded = TaskManager(include_path=path).load(name)
+    if list(loaded["tasks"]) != [name]:
+        raise SelfdevError(f"task {name!r} of lm-evaluation-harness is a group; name one of its tasks.")
+    task = loaded["tasks"][name]
+    if task.get_config("num_fewshot") != 0:
+        task.set_config(key="num_fewshot", value=shots)
+    if split is not None:
+        task.set_config(key="test_split", value=split)
+    task.set_fewshot_seed(seed=EXAMPLES_SEED)
+    return task
+
+
+def _dev_split(task: Any) -> str | None:
+    """The split for dev: validation where the harness tests on test, else train."""
+    config = task.config
+    if config.test_split is not None and config.validation_split not in (None, config.test_split):
+        return str(config.validation_split)
+    return None if config.training_split is None else str(config.training_split)
+
+
+def _questions(task: Any) -> tuple[Question, ...]:
+    """All questions in a fixed random order, without examples; the answer is the place in the split."""
+    docs = list(task.eval_docs)
+    places = list(range(len(docs)))
+    random.Random(0).shuffle(places)
+    return tuple(Question(str(task.doc_to_text(docs[place])), str(place)) for place in places)
 
 
 def score(

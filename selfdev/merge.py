@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from selfdev import gate
-from selfdev.card import model_card
 from selfdev.checkpoints import (
     check_finite,
     check_free,
@@ -58,13 +58,17 @@ def merge(
     timeout: float = 600.0,
     memory: float = 16.0,
     accept_weaker: bool = False,
+    started: float | None = None,
 ) -> MergeResult:
     """Run a program (built-in name or path) on a seed and named experts; with `out`, write a checkpoint.
 
     `dtype` "F32" shows the program float32, None what is stored; `shard_size` such as "5GB" cuts the files
-    anew (None: as the seed's); `timeout` in seconds, `memory` in GiB. An expert may be a PEFT adapter.
-    A program that fails is a result with its state; SelfdevError means the input is wrong.
+    anew (None: as the seed's); `memory` in GiB. `timeout` is for the program, in seconds: a start of the
+    sandbox that takes long shortens it (see `run_program`), counted from `started`, by default now. An expert
+    may be a PEFT adapter. A program that fails is a result with its state; SelfdevError means the input is
+    wrong.
     """
+    began = time.monotonic() if started is None else started
     named = list(experts.items()) if isinstance(experts, Mapping) else list(experts)
     _check_names([name for name, _ in named])
     target = Path(out) if out is not None else None
@@ -86,7 +90,7 @@ def merge(
         def run(put: Put) -> Streamed:
             return run_program(
                 accepted, shown, limits, put,
-                random_seed=random_seed, accept_weaker=accept_weaker, server=server,
+                random_seed=random_seed, accept_weaker=accept_weaker, server=server, started=began,
             )  # fmt: skip
 
         if target is None:
@@ -94,6 +98,8 @@ def merge(
         with drafted(base, target, shard_size) as draft:
             done = run(draft.put)
             if done.outcome.state is State.MERGED:
+                from selfdev.card import model_card
+
                 card = model_card(
                     target.absolute().name, accepted, base, relatives, scope=scope, dtype=dtype,
                     random_seed=random_seed, confinement=in_words(done.layers),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from selfdev.errors import SelfdevError
 from selfdev.grading import Grader
+
+if TYPE_CHECKING:
+    from selfdev.engine import Engine
 
 SPLITS = ("dev", "test")
 STOPS = ("\nQuestion:", "\n\n")
@@ -28,9 +32,22 @@ class Question:
     messages: tuple[str, ...] = ()
 
 
+class Source(Protocol):
+    """Poses and grades questions in its own way, with an engine that holds the model."""
+
+    def ask(
+        self, engine: Engine, split: str, places: Sequence[int], *, batch: int, limit: int, chat: bool
+    ) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+        """Strict and flexible results of the questions at these places of a split, in this order."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A named set of dev and test questions, each in one fixed order; `no_dev` says why there are none."""
+    """A named set of dev and test questions, each in one fixed order; `no_dev` says why there are none.
+
+    A task with a `source` is posed and graded by it: there a question's answer is its place in the split.
+    """
 
     name: str
     dev: tuple[Question, ...]
@@ -38,6 +55,7 @@ class Task:
     grader: Grader = "number"
     stops: tuple[str, ...] = STOPS
     no_dev: str = ""
+    source: Source | None = None
 
     def split(self, name: str) -> tuple[Question, ...]:
         """The questions of a split; SelfdevError for a name that is not one, and where there is no dev."""

@@ -29,9 +29,10 @@ def is_hopeless(results: Score, bar: float, n: int, looks: int) -> bool:
 
 
 def blocks(size: int, n: int) -> list[tuple[int, int]]:
-    """The parts in which n questions are asked, as (start, stop): `size`, then as many again as before."""
+    """The parts in which n questions are asked, as (start, stop): `size`, then as many again as before; none
+    is smaller than those before it together."""
     stops = [0]
-    while 0 < size < n:
+    while 0 < 2 * size <= n:
         stops.append(size)
         size *= 2
     return list(zip(stops, [*stops[1:], n], strict=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfdev.errors import SelfdevError
 from selfdev.grading import Grader, Lead, grade_all
-from selfdev.questions import STOPS, Question
+from selfdev.questions import STOPS, Question, Source
 from selfdev.records import Score
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ class Exam:
     grader: Grader = "number"
     lead: Lead = "strict"
     rows: int = 1  # answers that are decoded together
+    source: Source | None = None  # poses and grades the questions itself, in `split`, as a chat or not
+    split: str = "dev"
+    chat: bool = False
 
 
 def prepare(
@@ -40,11 +43,15 @@ def prepare(
     grader: Grader = "number",
     lead: Lead = "strict",
     chat: bool = False,
+    source: Source | None = None,
+    split: str = "dev",
 ) -> Exam:
     """An exam of these questions, `batch` of them decoded together with at most `limit` tokens each.
 
     Prompts are read in quarters of a batch: rows of like length waste less, and many end with their draft.
     """
+    if source is not None:
+        return Exam(tuple(questions), (), limit, tuple(stops), grader, lead, batch, source, split, chat)
     prompts = [rendered(engine.tokenizer, q) if chat else q.prompt for q in questions]
     batches = engine.prepare(prompts, [question.solution for question in questions], -(-batch // 4))
     return Exam(tuple(questions), tuple(batches), limit, tuple(stops), grader, lead, batch)
@@ -69,6 +76,12 @@ def score(
 ) -> Score:
     """Score of the seed with these weights swapped in (empty: the seed itself)."""
     engine.swap(tensors)
+    if exam.source is not None:
+        places = [int(question.answer) for question in exam.questions]
+        strict, flexible = exam.source.ask(
+            engine, exam.split, places, batch=exam.rows, limit=exam.limit, chat=exam.chat
+        )
+        return Score(strict, flexible, exam.lead)
     replies = engine.answer(exam.batches, exam.limit, exam.stops, done, exam.rows)
     answers = [question.answer for question in exam.questions]
     graded = grade_all(replies, answers, exam.grader, [question.choices for question in exam.questions])

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from selfdev.grading import Grader, Lead
 
 TASKS = ("lab", "gsm8k", "math")
-PUBLIC = ("gsm8k", "math")
+PUBLIC = ("gsm8k", "math", "lm-eval")  # before a colon
 MATH_SHOTS = 4  # Minerva's prompt has no more
 
 
@@ -23,12 +23,15 @@ class Section(BaseModel):
 class Task(Section):
     """The questions. Dev questions come from a train split; test is opened once, at the end."""
 
-    name: str = Field(description="lab, gsm8k, math, or the path of a .jsonl file with question and answer.")
+    name: str = Field(
+        description="lab, gsm8k, math, lm-eval: and the name of a task of lm-evaluation-harness, or the path"
+        " of a .jsonl file with question and answer."
+    )
     path: str | None = Field(
         default=None,
         min_length=1,
-        description="Folder with train.jsonl and test.jsonl, or a file of test questions, for gsm8k and math;"
-        " none: from the hub.",
+        description="Folder with train.jsonl and test.jsonl, or a file of test questions, for gsm8k and math,"
+        " or with YAML tasks of your own, for lm-eval; none: from the hub, or the harness's own.",
     )
     grader: Grader = Field(
         default="number",
@@ -53,8 +56,8 @@ class Task(Section):
     )
     i_know_dev_is_test: bool = Field(
         default=False,
-        description="Take dev and finalist_dev out of the test split of gsm8k or math, as the paper does (D);"
-        " the report says it.",
+        description="Take dev and finalist_dev out of a public task's test split, as the paper does (D); the"
+        " report says it.",
     )
     dev: int = Field(
         default=100,
@@ -71,7 +74,7 @@ class Task(Section):
         default=0,
         ge=0,
         description="Dev questions after which hopeless programs are stopped first, then whenever as many"
-        " again were asked; 0: none is. Ours (group-sequential test).",
+        " again were asked and at least as many are left; 0: none is. Ours (group-sequential test).",
     )
     finalist_dev: int = Field(
         default=2000,
@@ -86,15 +89,18 @@ class Task(Section):
     batch: int = Field(
         default=64,
         ge=1,
-        description="Questions answered at once; changes speed, memory and, in bfloat16, rare ties.",
+        description="Questions answered at once; changes speed, memory and, on a GPU, rare ties.",
     )
 
     @field_validator("name")
     @classmethod
     def _is_a_task(cls, value: str) -> str:
-        if value not in TASKS and not value.endswith(".jsonl"):
+        if value not in TASKS and not value.endswith(".jsonl") and not value.startswith("lm-eval:"):
             near = difflib.get_close_matches(value, TASKS, 1, 0.0)[0]
-            raise ValueError(f"must be lab, gsm8k, math or a path that ends in .jsonl; the nearest is {near}")
+            raise ValueError(
+                "must be lab, gsm8k, math, lm-eval: and the name of a task, or a path that ends in .jsonl;"
+                f" the nearest is {near}"
+            )
         return value
 
     @model_validator(mode="before")
@@ -106,7 +112,10 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _keys_fit_the_task(self) -> Task:
-        fixed = {"lab": "number", "gsm8k": "number", "math": "math"}.get(self.name, self.grader)
+        kind = self.name.split(":")[0]
+        fixed = {"lab": "number", "gsm8k": "number", "math": "math", "lm-eval": "number"}.get(
+            kind, self.grader
+        )
         if self.grader != fixed:
             raise ValueError(
                 f"grader is {self.grader} and {self.name} is graded by {fixed}; leave the key out"
@@ -114,8 +123,10 @@ class Task(Section):
         if self.name == "math" and self.shots > MATH_SHOTS:
             raise ValueError(f"shots is {self.shots} and math has {MATH_SHOTS} examples; lower it")
         for key, value in (("path", self.path), ("i_know_dev_is_test", self.i_know_dev_is_test)):
-            if value and self.name not in PUBLIC:
-                raise ValueError(f"{key} is for gsm8k and math and the task is {self.name}; leave it out")
+            if value and kind not in PUBLIC:
+                raise ValueError(
+                    f"{key} is for gsm8k, math and lm-eval and the task is {self.name}; leave it out"
+                )
         return self
 
     @model_validator(mode="after")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Put = Callable[[Mapping[str, "Tensor"]], None]
+SLACK = 2.0  # seconds that a whole call may take beyond its program's limit
+END = 0.7  # of which its beginning and end need so many
 MOST_BLOCKS = 200  # a sandbox numbers its sets by one byte
 
 
@@ -37,13 +39,14 @@ class Streamed:
 
 def run_program(
     program: Program, views: Sequence[ModelView], limits: Limits, put: Put, *, random_seed: int = 0,
-    accept_weaker: bool = False, server: ServerProcess | None = None,
+    accept_weaker: bool = False, server: ServerProcess | None = None, started: float | None = None,
 ) -> Streamed:  # fmt: skip
     """Run a program on models and hand each finished block of merged tensors to `put`, in the seed's dtypes.
 
     A program that is local on probes gets one layer of all models at a time, which gives the same numbers.
     The time limit, and the seconds told, are for the runs on probes and all blocks together. `server` is a
-    sandbox's process that was started ahead.
+    sandbox's process that was started ahead. With `started`, from time.monotonic(), a program without end is
+    over 2 s behind the limit, counted from there, unless the start takes longer than that and half the limit.
     """
     groups = layer_groups([slot.name for slot in views[0].slots])
     with tempfile.TemporaryDirectory(prefix="selfdev-") as folder:
@@ -56,22 +59,33 @@ def run_program(
             file.truncate(max(_end(part, scratch / "block") for part in laid))
         with Sandbox({**sets, **blocks}, limits, accept_weaker=accept_weaker, server=server) as sandbox:
             begin = time.monotonic()
+            sandbox.limits = _shortened(limits, begin - (started or begin))
             local = len(groups) == 1 or dependence(sandbox, program, sets, random_seed) is None
             spent = time.monotonic() - begin
             if local:
                 outcome = _by_block(sandbox, program, parts, laid, put, random_seed, spent)
                 return Streamed(outcome, len(groups), sandbox.layers)
-            if spent >= limits.seconds:
-                reason = f"not finished after {limits.seconds:g} s; fewer or cheaper operations are needed"
+            if spent >= sandbox.limits.seconds:
+                reason = (
+                    f"not finished after {sandbox.limits.seconds:g} s; fewer or cheaper operations are needed"
+                )
                 return Streamed(Outcome(State.TIMED_OUT, reason, spent), 1, sandbox.layers)
         whole = lay_out(views, scratch / "whole")
         fill(views, whole)
         with Sandbox({"models": whole}, limits, accept_weaker=accept_weaker) as sandbox:
-            run = sandbox.run(program, random_seed, timeout=limits.seconds - spent)
+            begin = time.monotonic() - spent
+            left = _shortened(limits, begin - (started or begin)).seconds - spent
+            run = sandbox.run(program, random_seed, timeout=max(0.01, left))
             if run.tensors is not None:
                 put(run.tensors)
             outcome = replace(run.outcome, seconds=spent + run.outcome.seconds)
             return Streamed(outcome, 1, sandbox.layers)
+
+
+def _shortened(limits: Limits, waited: float) -> Limits:
+    """The limits after a start that took `waited` seconds."""
+    late = max(0.0, waited - (SLACK - END))
+    return replace(limits, seconds=round(max(limits.seconds / 2, limits.seconds - late), 2))
 
 
 def layer_groups(names: Sequence[str]) -> list[list[str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from pathlib import Path
+from types import ModuleType
 
 from selfdev.errors import SelfdevError
 from selfdev.grading import Grader, extract, grade, letter_of, letters
@@ -14,6 +16,7 @@ from selfdev.rows import Row, read_rows
 
 __all__ = ["SPLITS", "STOPS", "Question", "Task", "extract", "grade", "load_task"]
 
+HARNESS = "lm-eval:"  # in front of the name of a task of lm-evaluation-harness
 LAB_SIZES = {"dev": 4000, "test": 10000}
 
 
@@ -25,10 +28,11 @@ def load_task(
     grader: Grader | None = None,
     dev_from_test: int = 0,
 ) -> Task:
-    """The task `lab`, `gsm8k`, `math`, or a JSONL file with `question` and `answer`.
+    """The task `lab`, `gsm8k`, `math`, `lm-eval:NAME`, or a JSONL file with `question` and `answer`.
 
-    `path` is where gsm8k and math are read instead of the hub; `grader` (default number) is for files;
-    `dev_from_test` takes so many questions of gsm8k's or math's test split for dev.
+    `path` is where gsm8k and math are read instead of the hub, for lm-eval a folder of tasks of your own;
+    `grader` (default number) is for files; `dev_from_test` takes so many questions of a public task's test
+    split for dev.
     """
     if name == "lab":
         return _lab(shots)
@@ -36,9 +40,22 @@ def load_task(
         return (load_gsm8k if name == "gsm8k" else load_math)(shots, path, dev_from_test)
     if name.endswith(".jsonl"):
         return _jsonl(Path(name), shots, grader or "number")
+    if name.startswith(HARNESS):
+        loaded: Task = harness().load(name.removeprefix(HARNESS), shots, path, dev_from_test)
+        return loaded
     raise SelfdevError(
-        f"task {name!r} is not known here; give lab, gsm8k, math or the path of a .jsonl file."
+        f"task {name!r} is not known here; give lab, gsm8k, math, lm-eval:NAME or the path of a .jsonl file."
     )
+
+
+def harness() -> ModuleType:
+    """The bridge to lm-evaluation-harness; SelfdevError without the extra."""
+    try:
+        return importlib.import_module("selfdev.harness")
+    except ModuleNotFoundError:
+        raise SelfdevError(
+            "tasks of lm-evaluation-harness need the extra lm-eval; pip install 'selfdev[lm-eval]'."
+        ) from None
 
 
 def _lab(shots: int) -> Task:

@@ -19,6 +19,7 @@ from selfdev.checkpoints import Checkpoint, ModelView, tensor, views
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import change, fingerprint, nearest
 from selfdev.grading import Grader, Lead
+from selfdev.heap import keep_freed_memory
 from selfdev.race import blocks, is_hopeless
 from selfdev.records import Outcome, Program, Score, State
 from selfdev.sandbox import Limits, Sandbox
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from selfdev.scorer import Exam
 
 ExamName = Literal["dev", "finalist_dev", "test"]
+Subject = Checkpoint | tuple[str, int]  # a whole model, or a program's code and seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,9 @@ class Workers:
         """
         return self._stream(_try, [(*job, bar) for job in jobs])
 
-    def examine(self, jobs: Sequence[tuple[Checkpoint, ExamName]]) -> Iterator[tuple[int, Score]]:
-        """Score whole checkpoints, as (job, score) in the order they are done."""
+    def examine(self, jobs: Sequence[tuple[Subject, ExamName]]) -> Iterator[tuple[int, Tried]]:
+        """Score checkpoints and (code, seed) programs on all of an exam, as (job, result) in the order they
+        are done."""
         return self._stream(_examine, jobs)
 
     def _stream(self, work: Any, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
@@ -149,6 +152,7 @@ class _State:
     engine: Engine
     known: dict[str, np.ndarray]
     exams: dict[tuple[str, int, int | None], Exam]
+    task: Task
     seed_accuracy: float | None = None
     sanity: tuple[sanity.Probe, sanity.Look] | None = None  # and what the seed says
     writer: Engine | None = None  # holds the factory; made when there is something to write
@@ -166,11 +170,15 @@ def _start(setup: Setup, parent: int) -> None:
 
     torch.set_num_threads(setup.threads)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     models = views(setup.seed, setup.experts, setup.scope, setup.dtype)
     limits = Limits(setup.seconds, setup.memory_gb)
     sets = {"models": models, "probes": setup.probes}
     sandbox = Sandbox(sets, limits, accept_weaker=setup.accept_weaker)
-    _state = _State(setup, sandbox, Engine(setup.seed.path), {}, {})
+    task = load_task(
+        setup.task, setup.shots, path=setup.path, grader=setup.grader, dev_from_test=setup.dev_from_test
+    )
+    _state = _State(setup, sandbox, Engine(setup.seed.path), {}, {}, task)
     for name, code in setup.known.items():
         run = sandbox.run(Program(code), 0, on="probes")
         if run.tensors is not None:
@@ -233,17 +241,19 @@ def _try(code: str, seed: int, exam: ExamName, bar: float) -> Tried:
     return Tried(run.outcome, results)
 
 
-def _examine(model: Checkpoint, exam: ExamName) -> Score:
-    """Score a checkpoint as it is."""
+def _examine(subject: Subject, exam: ExamName) -> Tried:
+    """Score a checkpoint as it is, or what a program makes."""
+    if isinstance(subject, tuple):
+        return _try(*subject, exam, 0.0)
     held = _state.engine.names  # without buffers and the second copy of a tied embedding
-    weights = {name: tensor(slot) for name, slot in model.slots.items() if name in held}
-    return score(_state.engine, _exam(exam), weights)
+    weights = {name: tensor(slot) for name, slot in subject.slots.items() if name in held}
+    return Tried(Outcome(State.MERGED), score(_state.engine, _exam(exam), weights))
 
 
 def _gibberish(tensors: Mapping[str, Tensor]) -> str | None:
     """Why a merged model is not worth a score, by the first dev questions; None when it is."""
     if _state.sanity is None:
-        task = _task(_state.setup)
+        task = _state.task
         probe = sanity.prepare(_state.engine, task.split("dev")[: _state.setup.sanity], task.stops)
         _state.sanity = probe, sanity.look(_state.engine, probe, {})
     probe, seed = _state.sanity
@@ -261,20 +271,14 @@ def _exam(name: ExamName, start: int = 0, stop: int | None = None) -> Exam:
     """Questions of a stage from `start` to `stop`, made ready at first use."""
     key = (name, start, stop)
     if key not in _state.exams:
-        setup = _state.setup
-        task = _task(setup)
+        setup, task = _state.setup, _state.task
         asked = exam_questions(task, name, setup.sizes)[start:stop]
         _state.exams[key] = prepare(
             _state.engine, asked, setup.limit, setup.batch,
             stops=task.stops, grader=task.grader, lead=setup.lead, chat=setup.chat,
+            source=task.source, split="test" if name == "test" else "dev",
         )  # fmt: skip
     return _state.exams[key]
-
-
-def _task(setup: Setup) -> Task:
-    return load_task(
-        setup.task, setup.shots, path=setup.path, grader=setup.grader, dev_from_test=setup.dev_from_test
-    )
 
 
 def exam_questions(task: Task, name: ExamName, sizes: Mapping[str, int]) -> tuple[Question, ...]:

@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from selfdev.checkpoints import Checkpoint
 from selfdev.config import Config, parse_config
 from selfdev.dpo import TextPair
 from selfdev.records import Outcome, Score, State
 from selfdev.results import DpoStep
-from selfdev.workers import ExamName, Probed, Tried, Workers
+from selfdev.workers import ExamName, Probed, Subject, Tried, Workers
 
 T = TypeVar("T")
 QUESTIONS = 20
@@ -103,11 +102,15 @@ class FakeWorkers(Workers):
                 outcome = Outcome(State.MERGED, "", 0.5, "", None, f"hash {behaviour}")
                 yield place, Tried(outcome, of_accuracy(behaviour))
 
-    def examine(self, jobs: Sequence[tuple[Checkpoint, ExamName]]) -> Iterator[tuple[int, Score]]:
+    def examine(self, jobs: Sequence[tuple[Subject, ExamName]]) -> Iterator[tuple[int, Tried]]:
         for place in reversed(range(len(jobs))):
+            subject, exam = jobs[place]
+            if isinstance(subject, tuple):
+                yield from ((place, tried) for _, tried in self.try_programs([(*subject, exam)]))
+                continue
             self._alive()
-            self.examined.append((jobs[place][0].name, jobs[place][1]))
-            yield place, of_accuracy(5)
+            self.examined.append((subject.name, exam))
+            yield place, Tried(Outcome(State.MERGED), of_accuracy(5))
 
 
 def behaviour_of(text: str) -> int:

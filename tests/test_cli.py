@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import selfdev
 from selfdev.answer import to_json
-from selfdev.cli import app
+from selfdev.cli import STARTED, app
 from selfdev.errors import SelfdevError
 from selfdev.records import State
 
@@ -119,6 +119,7 @@ def test_merge_passes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         "random_seed": 7,
         "shard_size": "5GB",
         "timeout": 3.0,
+        "started": STARTED,
         "memory": 2.0,
         "accept_weaker": False,
     }

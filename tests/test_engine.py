@@ -168,6 +168,8 @@ def test_a_model_that_forgets_old_tokens_gives_the_same_in_any_company(tmp_path:
     alone = [answers(engine, [prompt])[0] for prompt in prompts()]
     assert len(lengths(alone)) > 2
     assert answers(engine, prompts(), size=3, rows=16) == alone
+    drafts = [" ".join([*reply.split()[:5], *WORDS[:8]]) for reply in alone]
+    assert answers(engine, prompts(), drafts, size=3, rows=16) == alone
 
 
 @pytest.mark.parametrize("limit", [1, 2, 6])
@@ -272,10 +274,10 @@ def test_swap_takes_copies(tiny: Engine, family: Family) -> None:
     assert torch.equal(logits(tiny), before)
 
 
-def test_weights_are_computed_in_the_stored_dtype_or_the_one_asked_for(tiny: Engine, family: Family) -> None:
-    assert {p.dtype for p in tiny.model.parameters()} == {torch.bfloat16}
-    wide = Engine(family.seed, dtype="float32")
-    assert {p.dtype for p in wide.model.parameters()} == {torch.float32}
+def test_a_cpu_computes_in_float32_or_the_dtype_asked_for(tiny: Engine, family: Family) -> None:
+    assert {p.dtype for p in tiny.model.parameters()} == {torch.float32}
+    stored = Engine(family.seed, dtype="bfloat16")
+    assert {p.dtype for p in stored.model.parameters()} == {torch.bfloat16}
 
 
 def uniforms(rows: int, longest: int = LIMIT) -> torch.Tensor:

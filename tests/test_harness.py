@@ -15,6 +15,8 @@ from conftest import Family
 from selfdev import api
 from selfdev.engine import Engine
 from selfdev.errors import SelfdevError
+from selfdev.scorer import prepare, score
+from selfdev.tasks import load_task
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 def test_without_the_extra_the_next_step_is_named(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     monkeypatch.delitem(sys.modules, "selfdev.harness", raising=False)
-    with pytest.raises(SelfdevError, match=r"task lm-eval:x needs the extra lm-eval; pip install"):
+    with pytest.raises(SelfdevError, match=r"need the extra lm-eval; pip install"):
         api.score(family.seed, "lm-eval:x")
 
 
@@ -52,26 +54,77 @@ def test_likelihoods_are_those_of_the_model(family: Family) -> None:
     assert (is_greedy, best_is_greedy) == (int(nats.argmax()) == ids[-1], True)
 
 
+def local_task(folder: Path, **files: list[int]) -> Path:
+    """A task with two choices in a folder of its own: by split, the label of each question."""
+    named = {split: f"{folder}/{split}.jsonl" for split in files}
+    for split, labels in files.items():
+        rows = [{"text": f"{i} plus {split.count('t')} is", "label": one} for i, one in enumerate(labels)]
+        Path(named[split]).write_text("\n".join(json.dumps(row) for row in rows))
+    splits = {"train": "training_split", "validation": "validation_split", "test": "test_split"}
+    (folder / "task.yaml").write_text(
+        "task: tiny_choice\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {json.dumps(named)}}}\n"
+        + "".join(f"{splits[split]}: {split}\n" for split in files)
+        + "output_type: multiple_choice\ndoc_to_text: '{{text}}'\ndoc_to_target: label\n"
+        "doc_to_choice: ['2', '7']\nmetric_list: [{metric: acc}]\n"
+    )
+    return folder
+
+
+def more_likely(engine: Engine, prompt: str) -> int:
+    """Which of the two choices the model finds more likely."""
+    from selfdev.harness import LivingModel
+
+    found = LivingModel(engine).loglikelihood([SimpleNamespace(args=(prompt, f" {c}")) for c in "27"])
+    return max((0, 1), key=lambda i: found[i][0])
+
+
 def test_multiple_choice_of_a_local_task(family: Family, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     from selfdev import harness
 
     engine = Engine(family.seed, dtype="float32")
-    options = ["2", "7"]
-    likely = harness.LivingModel(engine).loglikelihood(
-        [SimpleNamespace(args=("1 plus 1 is", f" {option}")) for option in options]
-    )
-    label = max((0, 1), key=lambda i: likely[i][0])
-    (tmp_path / "q.jsonl").write_text(
-        "\n".join(json.dumps({"text": "1 plus 1 is", "label": one}) for one in (label, 1 - label))
-    )
-    (tmp_path / "task.yaml").write_text(
-        "task: tiny_choice\ndataset_path: json\n"
-        f"dataset_kwargs: {{data_files: {{test: {tmp_path}/q.jsonl}}}}\n"
-        "output_type: multiple_choice\ntest_split: test\ndoc_to_text: '{{text}}'\ndoc_to_target: label\n"
-        "doc_to_choice: ['2', '7']\nmetric_list: [{metric: acc}]\n"
-    )
-    assert harness.score(engine, "tiny_choice", {}, folder=tmp_path).strict == (True, False)
+    label = more_likely(engine, "0 plus 2 is")
+    folder = local_task(tmp_path, test=[label])
+    assert harness.score(engine, "tiny_choice", {}, folder=folder).strict == (True,)
+    folder = local_task(tmp_path, test=[1 - label])
+    assert harness.score(engine, "tiny_choice", {}, folder=folder).strict == (False,)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_questions_for_the_loop_are_asked_in_their_order(family: Family, tmp_path: Path, split: str) -> None:
+    pytest.importorskip("lm_eval")
+    engine = Engine(family.seed, dtype="float32")
+    labels = [i % 3 % 2 for i in range(9)]
+    folder = local_task(tmp_path, train=labels, test=labels[::-1])
+    task = load_task("lm-eval:tiny_choice", 0, path=str(folder))
+    asked = task.split(split)
+    assert sorted(int(q.answer) for q in asked) == list(range(9))
+    assert [q.prompt for q in asked] == [f"{q.answer} plus {1 if split == 'dev' else 2} is" for q in asked]
+    gold = {"dev": labels, "test": labels[::-1]}[split]
+    expected = tuple(more_likely(engine, q.prompt) == gold[int(q.answer)] for q in asked)
+    assert len(set(expected)) == 2
+    exam = prepare(engine, asked[2:8], 8, 4, source=task.source, split=split)
+    assert score(engine, exam, {}).strict == expected[2:8]
+
+
+def test_dev_is_validation_where_the_harness_tests_on_test(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    folder = local_task(tmp_path, train=[0], validation=[0, 1], test=[0, 1, 0])
+    task = load_task("lm-eval:tiny_choice", 0, path=str(folder))
+    assert (len(task.dev), len(task.test)) == (2, 3)
+
+
+def test_dev_is_taken_from_test_only_where_that_is_said(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    folder = local_task(tmp_path, test=[0, 1, 0, 1, 0])
+    with pytest.raises(
+        SelfdevError, match=r"task lm-eval:tiny_choice has no split apart .*i_know_dev_is_test"
+    ):
+        load_task("lm-eval:tiny_choice", 0, path=str(folder)).split("dev")
+    task = load_task("lm-eval:tiny_choice", 0, path=str(folder), dev_from_test=2)
+    places = [int(q.answer) for q in (*task.dev, *task.test)]
+    assert (len(task.dev), sorted(places)) == (2, [0, 1, 2, 3, 4])
 
 
 def test_the_same_count_as_the_harness_on_500_questions_of_the_lab() -> None:

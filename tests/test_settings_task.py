@@ -30,8 +30,14 @@ def test_math_brings_its_grader_and_its_four_examples() -> None:
             {"name": "gsm8k", "grader": "math"},
             "grader is math and gsm8k is graded by number; leave the key out",
         ),
-        ({"name": "lab", "path": "data"}, "path is for gsm8k and math and the task is lab; leave it out"),
-        ({"name": "q.jsonl", "i_know_dev_is_test": True}, "i_know_dev_is_test is for gsm8k and math"),
+        (
+            {"name": "lab", "path": "data"},
+            "path is for gsm8k, math and lm-eval and the task is lab; leave it out",
+        ),
+        (
+            {"name": "q.jsonl", "i_know_dev_is_test": True},
+            "i_know_dev_is_test is for gsm8k, math and lm-eval",
+        ),
         ({"grading": "loose"}, "task.grading"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from selfdev.locality import only, probe_sets
 from selfdev.merge import merge
 from selfdev.records import Program, State
 from selfdev.sandbox import Limits, Sandbox
-from selfdev.stream import MOST_BLOCKS, Streamed, layer_groups, run_program
+from selfdev.stream import MOST_BLOCKS, Streamed, _shortened, layer_groups, run_program
 
 LIMITS = Limits(60.0, 2.0)
 
@@ -155,3 +156,21 @@ def test_the_time_limit_holds_over_probes_and_the_run(shown: tuple[ModelView, ..
     assert done.outcome.state is State.TIMED_OUT
     assert done.outcome.reason.startswith("not finished after 1 s")
     assert 1 <= done.outcome.seconds < 1 + 2
+
+
+@pytest.mark.parametrize(("waited", "left"), [(0.0, 4.0), (1.3, 4.0), (2.3, 3.0), (60.0, 2.0)])
+def test_a_slow_start_takes_from_the_limit_but_not_more_than_half(waited: float, left: float) -> None:
+    assert _shortened(Limits(4.0, 2.0), waited) == Limits(left, 2.0)
+
+
+def test_a_program_without_end_gets_what_a_slow_start_left(family: Family) -> None:
+    endless = (
+        "def merge_models(models, device):\n    while len(models):\n        pass\n    return models['seed']"
+    )
+    begin = time.monotonic()
+    shown = views(*family.open(), "mlp")
+    done = run_program(
+        Program(endless), shown, Limits(2.0, 2.0), lambda _: None, accept_weaker=True, started=begin - 60
+    )
+    assert done.outcome.state is State.TIMED_OUT
+    assert done.outcome.reason.startswith("not finished after 1 s")

@@ -92,10 +92,14 @@ def test_a_copy_of_the_good_expert_has_every_answer(workers: Workers) -> None:
 @pytest.mark.parametrize("exam", ["dev", "finalist_dev", "test"])
 def test_checkpoints_are_scored_as_they_are(workers: Workers, setup: Setup, exam: ExamName) -> None:
     seed, good = setup.seed, setup.experts[0]
-    scores = dict(workers.examine([(good, exam), (seed, exam)]))
+    tried = dict(workers.examine([(good, exam), (seed, exam), ((COPY, 0), exam)]))
+    scores = [tried[place].score for place in range(3)]
+    assert scores[0] is not None
+    assert scores[1] is not None
     assert scores[0].accuracy == 1.0
     assert scores[1].accuracy < 0.5
     assert scores[0].n == SIZES[exam]
+    assert scores[2] == scores[0]
 
 
 def test_a_score_does_not_depend_on_what_was_tried_before(workers: Workers) -> None:

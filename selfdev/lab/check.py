@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from selfdev.library import load_program
 from selfdev.progress import Bars
 from selfdev.records import Score
 from selfdev.stats import mcnemar
-from selfdev.workers import ExamName, Setup, Workers
+from selfdev.workers import ExamName, Setup, Subject, Tried, Workers
 
 DEV, TEST = 2000, 5000
 EVALUATIONS = 1000
@@ -139,14 +139,14 @@ def _setup(seed: Checkpoint, relatives: tuple[Checkpoint, ...], scratch: Path) -
     shown = views(seed, relatives, "mlp", "F32")
     sizes = {"dev": DEV, "finalist_dev": 1, "test": TEST}
     probes = make_probes(shown, scratch)
-    return Setup(seed, relatives, "mlp", "F32", 10.0, 2.0, False, "lab", 0, sizes, 0, 48, 128, 1, {}, probes)
+    return Setup(seed, relatives, "mlp", "F32", 10.0, 2.0, False, "lab", 0, sizes, 0, 40, 256, 1, {}, probes)
 
 
 def _tuned(pool: Workers, count: int, bars: Bars) -> tuple[str, str, float]:
     """Name, code and dev accuracy of the best baseline of the whole grid."""
     rows = [(name, values) for name, sets in grid(count).items() for values in sets]
     codes = [load_program(name, values).code for name, values in rows]
-    scores = _scores(pool, codes, "dev", "baselines", bars)
+    scores = _scores(pool, codes, "baselines", bars)
     best = max(range(len(rows)), key=lambda place: scores[place].accuracy)
     name, values = rows[best]
     label = " ".join([name, *(f"{key}={value}" for key, value in values.items())])
@@ -198,22 +198,27 @@ def _rows(x: Sequence[float], count: int, layers: int) -> list[list[float]]:
     return [[round(float(v), 4) for v in row] for row in np.asarray(x).reshape(count, layers)]
 
 
-def _scores(pool: Workers, codes: Sequence[str], exam: ExamName, stage: str, bars: Bars) -> list[Score]:
-    tried = dict(bars(pool.try_programs([(code, 0, exam) for code in codes]), stage, len(codes)))
+def _scores(pool: Workers, codes: Sequence[str], stage: str, bars: Bars) -> list[Score]:
+    """Dev scores of programs."""
+    return _in_order(bars(pool.try_programs([(code, 0, "dev") for code in codes]), stage, len(codes)), stage)
+
+
+def _in_order(results: Iterable[tuple[int, Tried]], stage: str) -> list[Score]:
     scores = []
-    for place in range(len(codes)):
-        score = tried[place].score
-        if score is None:
-            raise RuntimeError(f"{stage}: {tried[place].outcome.reason}")
-        scores.append(score)
+    for _, tried in sorted(results, key=lambda result: result[0]):
+        if tried.score is None:
+            raise RuntimeError(f"{stage}: {tried.outcome.reason}")
+        scores.append(tried.score)
     return scores
 
 
 def _test(pool: Workers, models: Sequence[Checkpoint], codes: Sequence[str], bars: Bars) -> list[Score]:
     """Test scores of whole models, then of programs."""
-    jobs: list[tuple[Checkpoint, ExamName]] = [(model, "test") for model in models]
-    whole = dict(bars(pool.examine(jobs), "test: models", len(jobs)))
-    return [whole[place] for place in range(len(jobs))] + _scores(pool, codes, "test", "test: programs", bars)
+    jobs: list[tuple[Subject, ExamName]] = [
+        *((model, "test") for model in models),
+        *(((code, 0), "test") for code in codes),
+    ]
+    return _in_order(bars(pool.examine(jobs), "test", len(jobs)), "test")
 
 
 def _measured(name: str, score: Score, dev: float | None = None) -> Measured:

@@ -12,6 +12,7 @@ from selfdev.errors import SelfdevError
 
 if TYPE_CHECKING:
     from selfdev.answers import Grades, Prompt
+    from selfdev.comparison import Comparison
     from selfdev.doctor import Diagnosis
     from selfdev.export import ExportResult
     from selfdev.lab.build import BuildResult
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from selfdev.merge import MergeResult
     from selfdev.records import Score
     from selfdev.results import RunResult
+    from selfdev.tune import TuneResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,28 @@ def export(program: str, to: str, out: Path | str, **options: Any) -> ExportResu
     from selfdev.export import export as export_program
 
     return export_program(program, to, out, **options)
+
+
+def tune(
+    config: Path | str, out: Path | str | None = None, overrides: Sequence[str] = (), **options: Any
+) -> TuneResult:
+    """Search the best coefficients of a human-designed method; see `selfdev.tune.tune` for the options."""
+    from selfdev.config import load_config
+    from selfdev.tune import tune as tune_config
+
+    settings = load_config(config, list(overrides))
+    return tune_config(
+        settings, Path(out) if out is not None else Path("runs") / f"{settings.name}-tune", **options
+    )
+
+
+def compare(
+    run: Path | str, out: Path | str | None = None, controls: Sequence[str] = (), repeats: int = 1
+) -> Comparison:
+    """A finished run beside controls at its budget; see `selfdev.compare.CONTROLS` for their names."""
+    from selfdev.compare import compare as compare_run
+
+    return compare_run(Path(run), Path(out) if out is not None else None, controls, repeats)
 
 
 def report(run: Path | str) -> Path:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfdev.answer import answer, show_any
+from selfdev.cli_evidence import evidence
+from selfdev.cli_lab import lab
+from selfdev.options import AsJson, Overrides
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,18 +31,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A language model writes, tests and learns to write programs that improve itself.",
 )
-lab = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="The tiny built-in models: train, check and find them."
-)
 app.add_typer(lab, name="lab")
+app.add_typer(evidence)
 answers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Recorded outputs of models.")
 app.add_typer(answers, name="answers")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a config key, e.g. factory.programs=64."),
-]
 
 
 def main() -> None:
@@ -275,50 +270,6 @@ def config_schema(as_json: AsJson = False) -> None:
         typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
 
     answer(work, show, as_json)
-
-
-@lab.command()
-def build(
-    out: Annotated[Path, typer.Option(help="New folder for the models.")],
-    family: Annotated[str, typer.Option(help="a, or b for the other size.")] = "a",
-    seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Train a family of lab models from nothing (up to half an hour)."""
-
-    def work() -> Any:
-        from selfdev import api
-
-        return api.lab_build(family, seed, out)
-
-    answer(work, show_any, as_json)
-
-
-@lab.command()
-def check(
-    family: Annotated[str, typer.Option(help="a or b.")] = "a",
-    as_json: AsJson = False,
-) -> None:
-    """Measure whether the lab is a fair arena: tuned baseline over seed, oracle search over baseline."""
-
-    def work() -> Any:
-        from selfdev import api
-
-        return api.lab_check(family)
-
-    answer(work, show_any, as_json)
-
-
-@lab.command("path")
-def lab_path(as_json: AsJson = False) -> None:
-    """Print where the built-in models lie."""
-
-    def work() -> Any:
-        from selfdev import api
-
-        return api.lab_paths()
-
-    answer(work, show_any, as_json)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

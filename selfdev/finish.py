@@ -54,30 +54,32 @@ def tuned(archive: Archive) -> list[Attempt]:
     return list(best.values())
 
 
-def finalists(archive: Archive, count: int) -> list[Attempt]:
-    """The best discovered programs by dev, one per behaviour; copies of a model or a baseline are none."""
+def finalists(archive: Archive, count: int, kind: str = "factory") -> list[Attempt]:
+    """The best programs of a kind by dev, one per behaviour; copies of a model or a baseline are none."""
     known = {attempt.fingerprint for attempt in archive.attempts("baseline", 0)}
     found: dict[str, Attempt] = {}
-    for attempt in best_first(fully_scored(archive.attempts("factory"))):
+    for attempt in best_first(fully_scored(archive.attempts(kind))):
         if attempt.outcome.copy_of is None and attempt.fingerprint and attempt.fingerprint not in known:
             found.setdefault(attempt.fingerprint, attempt)
     return list(found.values())[:count]
 
 
 def name_of(attempt: Attempt) -> str:
-    """What a discovered program is called: its iteration and place."""
-    return f"program {attempt.iteration}.{attempt.index}"
+    """What a program that was found is called: its search (the loop has no name), iteration and place."""
+    search = "program" if attempt.kind == "factory" else attempt.kind
+    return f"{search} {attempt.iteration}.{attempt.index}"
 
 
 def final_examination(
     config: Config, seed: Checkpoint, experts: Sequence[Checkpoint], archive: Archive, workers: Workers,
-    progress: Progress,
+    progress: Progress, kind: str = "factory",
 ) -> Candidate:  # fmt: skip
-    """Choose the best program on fresh dev questions, then open the test set once; returns the best."""
-    chosen = [Candidate(name_of(a), "discovered", attempt=a) for a in finalists(archive, config.finalists)]
+    """Choose the best program of a kind on fresh dev questions, then open the test set once; returns it."""
+    ahead = finalists(archive, config.finalists, kind)
+    chosen = [Candidate(name_of(a), "discovered", attempt=a) for a in ahead]
     # The leading parameter sets get the same second look as the programs: winners of a noisy dev set, all.
-    ahead = best_first(fully_scored(archive.attempts("baseline", 0)))[:RIVALS]
-    looked_at = [Candidate(a.name, "baseline", attempt=a) for a in ahead]
+    leading = best_first(fully_scored(archive.attempts("baseline", 0)))[:RIVALS]
+    looked_at = [Candidate(a.name, "baseline", attempt=a) for a in leading]
     own = Candidate("seed", "seed", checkpoint=seed)
     examine([own, *looked_at, *chosen], "finalist_dev", archive, workers, progress)
     fresh = archive.examined("finalist_dev")

@@ -39,8 +39,9 @@ def blocks(size: int, n: int) -> list[tuple[int, int]]:
 
 
 def bar_of(attempts: Sequence[Attempt], kept: int) -> float:
-    """Accuracy of the `kept`-th best behaviour among factory programs scored in full; 0 with fewer."""
-    full = fully_scored([a for a in attempts if a.kind == "factory"])
-    ranked = best_first([a for a in full if a.same_as is None and a.outcome.copy_of is None])
+    """Accuracy of the `kept`-th best behaviour among programs scored in full; 0 with fewer."""
+    ranked = best_first(
+        [a for a in fully_scored(attempts) if a.same_as is None and a.outcome.copy_of is None]
+    )
     score = ranked[kept - 1].score if len(ranked) >= kept else None
     return score.accuracy if score else 0.0

@@ -34,7 +34,6 @@ def write_report(result: RunResult, path: Path) -> None:
 def render(result: RunResult) -> str:
     """The whole page as text."""
     found = findings(result)
-    style = files("selfdev").joinpath("report.css").read_text(encoding="utf-8")
     parts = (
         _header(result, found),
         _notes(result.notes),
@@ -46,12 +45,18 @@ def render(result: RunResult) -> str:
         _cost(result),
         _settings(result),
     )
+    return page(f"{result.name} · selfdev report", "".join(parts))
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML page with the report's style."""
+    style = files("selfdev").joinpath("report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(result.name)} · selfdev report</title><style>{style}</style></head>\n"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{style}</style></head>\n"
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 

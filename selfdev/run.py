@@ -7,7 +7,8 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -165,16 +166,24 @@ def work(config: Config, models: Models, folder: Path, archive: Archive) -> None
     bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
     factories = folder / "factory"
     factories.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch:
-        models = as_files(models, Path(scratch) / "experts")
-        probes = make_probes(models.shown, Path(scratch))
-        with Workers(make_setup(config, models, probes), config.workers) as workers:
-            train = _trainer(config, bars)
-            run_loop(config, models.factory, factories, archive, workers, train, bars)
-            tune_baselines(config, archive, workers, bars)
-            best = final_examination(config, models.seed, models.experts, archive, workers, bars)
+    with staffed(config, models) as (models, workers):
+        train = _trainer(config, bars)
+        run_loop(config, models.factory, factories, archive, workers, train, bars)
+        tune_baselines(config, archive, workers, bars)
+        best = final_examination(config, models.seed, models.experts, archive, workers, bars)
         save_best(config, models, best, folder, archive)
     archive.put("best", best.name)
+
+
+@contextmanager
+def staffed(config: Config, models: Models | None = None) -> Iterator[tuple[Models, Workers]]:
+    """The models of a config, opened here where they are not given, and workers that hold them."""
+    opened = models or open_models(config)
+    with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch:
+        laid = as_files(opened, Path(scratch) / "experts")
+        probes = make_probes(laid.shown, Path(scratch))
+        with Workers(make_setup(config, laid, probes), config.workers) as workers:
+            yield laid, workers
 
 
 def make_setup(config: Config, models: Models, probes: tuple[ModelView, ...]) -> Setup:

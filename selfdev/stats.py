@@ -18,6 +18,16 @@ def wilson(correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) adjusted p-values, in the order given: for claims that are all to hold together."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     """Two-sided exact McNemar p-value for paired results (McNemar 1947; binomial form, Edwards 1948).
 

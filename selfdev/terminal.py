@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,6 +13,14 @@ from rich.table import Table
 
 from selfdev.findings import duration, findings, p_value, percent
 from selfdev.results import IterationStats, RunResult, TestRow
+
+if TYPE_CHECKING:
+    from selfdev.comparison import Comparison
+    from selfdev.tune import TuneResult
+
+if TYPE_CHECKING:
+    from selfdev.comparison import Comparison
+    from selfdev.tune import TuneResult
 
 COLOURS = {"gain": "green", "partial": "yellow", "no gain": "yellow", "worse": "red", "empty": "yellow"}
 KIND_COLOURS = {"seed": "default", "expert": "magenta", "baseline": "yellow", "discovered": "cyan"}
@@ -34,6 +42,37 @@ def print_run(result: RunResult, console: Console) -> None:
         near = f"Nearest human-designed method: {result.best_nearest}, distance {result.best_distance:.3g}."
         console.print(near, markup=False, highlight=False)
     console.print(f"Time: {duration(result.seconds)}.", highlight=False)
+
+
+def print_tuned(result: TuneResult, console: Console) -> None:
+    """The test set of a search over coefficients, and what it found."""
+    if result.test:
+        console.print(scores_table(result.test, result.best_name))
+    for note in result.notes:
+        console.print(f"- {note}", markup=False, highlight=False)
+    print_mapping({**result.parameters, "evaluations": round(result.evaluations), "out": result.out}, console)
+
+
+def print_comparison(result: Comparison, console: Console) -> None:
+    """One row per search at the same budget, then a sentence for each control."""
+    table = _table(f"Controls ({result.budget:,.0f} full scores of {result.dev:,} dev questions)")
+    table.add_column("search", overflow="fold")
+    for head in ("spent", "programs", "scored", "distinct", "dev", "test", "95 % interval", "n", "p, Holm"):
+        table.add_column(head, justify="right")
+    for row in (result.discovered, *result.controls):
+        one = row.chosen
+        table.add_row(
+            row.control if row.repeat == 0 else f"{row.control}, repeat {row.repeat + 1}",
+            *(f"{number:,.0f}" for number in (row.spent, row.tried, row.scored, row.distinct)),
+            percent(one.dev_accuracy if one else None),
+            percent(one.accuracy if one else None),
+            f"{percent(one.low)} to {percent(one.high)}" if one else "–",
+            f"{one.n:,}" if one else "–",
+            p_value(row.p_holm),
+        )
+    console.print(table)
+    for note in result.notes:
+        console.print(f"- {note}", markup=False, highlight=False)
 
 
 def iterations_table(turns: Sequence[IterationStats]) -> Table:

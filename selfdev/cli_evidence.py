@@ -1,0 +1,87 @@
+"""The commands that set a finding beside others: `tune`, `compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfdev.answer import answer
+from selfdev.options import AsJson, Overrides
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+evidence = typer.Typer(rich_markup_mode=None)
+GOES_ON = "Interrupted; give the same command again to go on, nothing that was finished is lost."
+
+
+@evidence.command()
+def tune(
+    config: Annotated[Path, typer.Argument(help="YAML file with models, task and the baselines' grids.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; by default runs/NAME-tune. A search in it goes on.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="task_arithmetic or ties.")] = "task_arithmetic",
+    by_layer: Annotated[
+        bool, typer.Option("--by-layer", help="One weight per expert and group of layers, not per expert.")
+    ] = False,
+    strategy: Annotated[str, typer.Option(help="cma (CMA-ES) or random.")] = "cma",
+    evaluations: Annotated[int, typer.Option(help="Full scores on dev to spend.", min=2)] = 300,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search the best coefficients of a human-designed method (what mergekit-evolve did)."""
+    _one_of(method, ("task_arithmetic", "ties"), "--method")
+    _one_of(strategy, ("cma", "random"), "--strategy")
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.tune(
+            config,
+            out,
+            set_ or (),
+            method=method,
+            by_layer=by_layer,
+            strategy=strategy,
+            evaluations=evaluations,
+        )
+
+    def show(result: Any, console: Console) -> None:
+        from selfdev.terminal import print_tuned
+
+        print_tuned(result, console)
+
+    answer(work, show, as_json, GOES_ON)
+
+
+@evidence.command()
+def compare(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the controls; by default RUN/compare.")] = None,
+    control: Annotated[
+        list[str] | None, typer.Option(help="Which control, e.g. untrained; repeat. By default all.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Searches per control, with other random seeds.", min=1)] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Set a run beside controls that spend the same budget without learning."""
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.compare(run, out, control or (), repeats)
+
+    def show(result: Any, console: Console) -> None:
+        from selfdev.terminal import print_comparison
+
+        print_comparison(result, console)
+
+    answer(work, show, as_json, GOES_ON)
+
+
+def _one_of(value: str, allowed: tuple[str, ...], option: str) -> None:
+    if value not in allowed:
+        raise typer.BadParameter(f"{value!r} must be {' or '.join(allowed)}", param_hint=option)

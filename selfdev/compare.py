@@ -1,0 +1,135 @@
+"""The verb `compare`: what a finished run found beside controls that spend the same budget without learning.
+
+Every control's best programs get the second look that the run's finalists got, then the best of each is asked
+the run's test questions. So are the programs that led on dev after each quarter of the budget, for the curve.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from selfdev.archive import Archive
+from selfdev.comparison import Comparison, chosen, gather, kind_of, leaders
+from selfdev.config import Config, parse_config
+from selfdev.controls import Searcher, cost, random_programs, search_coefficients, write_programs
+from selfdev.errors import SelfdevError
+from selfdev.finish import Candidate, examine, finalists, name_of
+from selfdev.progress import Bars
+from selfdev.records import Attempt
+from selfdev.report_compare import write_comparison
+from selfdev.run import staffed
+from selfdev.search import Method, Strategy, space_of
+
+WRITERS = ("untrained", "prompted", "generator")
+SEARCHES = tuple(
+    f"{strategy} {method}{by}"
+    for strategy in ("cma", "random")
+    for method in ("task_arithmetic", "ties")
+    for by in ("", " by layer")
+)
+CONTROLS = WRITERS + SEARCHES
+
+
+def checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The controls asked for, all of them where none is; SelfdevError for a name that is not one."""
+    for name in names:
+        if name not in CONTROLS:
+            raise SelfdevError(f"control {name!r} does not exist; choose from {', '.join(CONTROLS)}.")
+    return tuple(dict.fromkeys(names)) or CONTROLS
+
+
+def open_run(folder: Path) -> tuple[Config, Archive]:
+    """Config and archive of a finished run."""
+    archive = Archive(folder / "archive.sqlite")
+    if archive.get("best") is None:
+        archive.close()
+        raise SelfdevError(f"{folder} holds an unfinished run; give its selfdev run command again.")
+    return parse_config(json.loads(archive.get("config") or "{}"), str(folder / "archive.sqlite")), archive
+
+
+def compare(
+    folder: Path, out: Path | None = None, controls: Sequence[str] = (), repeats: int = 1
+) -> Comparison:
+    """Run the controls beside a finished run, in `out` (by default its folder compare/), going on with what
+    is there; the result is also written there as comparison.json and comparison.html."""
+    names, target = checked_names(controls), out or folder / "compare"
+    config, run = open_run(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        archive = Archive(target / "archive.sqlite", create=True)
+        try:
+            _settle(config, archive, target)
+            _work(config, run, archive, names, repeats)
+            found = gather(config, folder, run, archive, names, repeats)
+        finally:
+            archive.close()
+    finally:
+        run.close()
+    write_comparison(found, target)
+    return found
+
+
+def _settle(config: Config, archive: Archive, target: Path) -> None:
+    """Keep the run's config; an archive that was made beside another run is not gone on with."""
+    kept = archive.get("config")
+    if kept is None:
+        archive.put("lead", config.task.grading)
+        archive.put("config", config.model_dump_json())
+    elif kept != config.model_dump_json():
+        raise SelfdevError(f"{target} holds controls of another run; give another --out.")
+
+
+def _work(config: Config, run: Archive, archive: Archive, names: Sequence[str], repeats: int) -> None:
+    bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
+    kinds = [kind_of(name, repeat) for name in names for repeat in range(repeats)]
+    with staffed(config) as (models, workers):
+        # Numbers of a run's seed plus APART are its own; those of the controls begin behind them.
+        s = Searcher(config, models.factory, archive, workers, bars, config.seed + 1)
+        budget = cost(run.attempts("factory"), config.task.dev)
+        search_all(s, names, repeats, budget, [slot.name for slot in models.shown[0].slots])
+        examine_all(s, run, kinds)
+
+
+def search_all(
+    s: Searcher, names: Sequence[str], repeats: int, budget: float, parameters: Sequence[str]
+) -> None:
+    """Spend the budget on each control, `repeats` times with other random seeds."""
+    experts = len(s.config.models.experts)
+    for repeat in range(repeats):
+        own = Searcher(s.config, s.writer, s.archive, s.workers, s.progress, s.seed + repeat)
+        for name in names:
+            kind = kind_of(name, repeat)
+            if name in ("untrained", "prompted"):
+                write_programs(own, kind, budget, prompted=name == "prompted")
+            elif name == "generator":
+                random_programs(own, kind, budget, experts)
+            else:
+                strategy: Strategy = "cma" if name.startswith("cma") else "random"
+                method: Method = "ties" if " ties" in name else "task_arithmetic"
+                space = space_of(method, experts, parameters, by_layer=name.endswith("by layer"))
+                search_coefficients(own, kind, space, strategy, budget)
+
+
+def examine_all(s: Searcher, run: Archive, kinds: Sequence[str]) -> None:
+    """The second look on fresh dev questions, then the test questions, for every control and the run's own
+    leaders."""
+    looked = [c for kind in kinds for c in _candidates(finalists(s.archive, s.config.finalists, kind))]
+    examine(looked, "finalist_dev", s.archive, s.workers, s.progress)
+    asked = {c.name: c for kind in kinds for c in _to_test(s.config, s.archive, kind)}
+    own = _candidates(leaders(run.attempts("factory"), s.config.task.dev))
+    asked |= {c.name: c for c in own}
+    done = s.archive.examined("test")
+    if asked.keys() - done.keys():
+        s.archive.log("test opened", for_=[name for name in asked if name not in done])
+    examine(list(asked.values()), "test", s.archive, s.workers, s.progress)
+
+
+def _to_test(config: Config, archive: Archive, kind: str) -> list[Candidate]:
+    led = leaders(archive.attempts(kind), config.task.dev)
+    return _candidates([*led, chosen(config, archive, kind)])
+
+
+def _candidates(attempts: Sequence[Attempt | None]) -> list[Candidate]:
+    return [Candidate(name_of(a), "discovered", attempt=a) for a in attempts if a is not None]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from selfdev.merge import MergeResult
     from selfdev.records import Score
     from selfdev.results import RunResult
+    from selfdev.transfer_result import TransferResult
     from selfdev.tune import TuneResult
 
 
@@ -200,6 +201,18 @@ def report(run: Path | str) -> Path:
     path = Path(run) / "report.html"
     write_report(load_result(Path(run)), path)
     return path
+
+
+def transfer(
+    run: Path | str, config: Path | str, out: Path | str | None = None, overrides: Sequence[str] = ()
+) -> TransferResult:
+    """Try a finished run's finalists on a config's models, in a folder (by default RUN/transfer/NAME)."""
+    from selfdev.config import load_config
+    from selfdev.transfer import transfer_run
+
+    settings = load_config(config, overrides)
+    folder = Path(out) if out is not None else Path(run) / "transfer" / settings.name
+    return transfer_run(Path(run), settings, folder)
 
 
 def lab_build(family: str, seed: int, out: Path | str) -> BuildResult:

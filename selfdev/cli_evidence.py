@@ -1,4 +1,4 @@
-"""The commands that set a finding beside others: `tune`, `compare`."""
+"""The commands that set a finding beside others: `tune`, `compare`, `transfer`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,32 @@ def compare(
         print_comparison(result, console)
 
     answer(work, show, as_json, GOES_ON)
+
+
+@evidence.command()
+def transfer(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    config: Annotated[Path, typer.Argument(help="YAML file with the other models, e.g. configs/lab_b.yaml.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Its folder; by default RUN/transfer/NAME. What is in it goes on.")
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try a run's finalists, unchanged, on models they never saw, beside baselines tuned again there."""
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.transfer(run, config, out, overrides or [])
+
+    def show(result: Any, console: Console) -> None:
+        from selfdev.terminal import print_transfer
+
+        print_transfer(result, console)
+
+    interrupted = "Interrupted; every finished attempt is kept. Give the same command again to go on."
+    answer(work, show, as_json, interrupted)
 
 
 def _one_of(value: str, allowed: tuple[str, ...], option: str) -> None:

@@ -7,7 +7,8 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,30 @@ DEV_IS_TEST = (
 
 def load_result(folder: Path) -> RunResult:
     """The result of a finished run, from its folder."""
+    with finished_archive(folder) as archive:
+        return collect(folder, archive)
+
+
+@contextmanager
+def finished_archive(folder: Path) -> Iterator[Archive]:
+    """The archive of a finished run; SelfdevError where there is none."""
     archive = Archive(folder / "archive.sqlite")
     try:
         if archive.get("best") is None:
             raise SelfdevError(f"{folder} holds an unfinished run; give its selfdev run command again.")
-        return collect(folder, archive)
+        yield archive
     finally:
         archive.close()
 
 
+def config_of(folder: Path, archive: Archive) -> Config:
+    """The config a run was started with, from its archive."""
+    return parse_config(json.loads(archive.get("config") or "{}"), str(folder / "archive.sqlite"))
+
+
 def collect(folder: Path, archive: Archive) -> RunResult:
     """Everything the report shows, from the archive alone."""
-    config = parse_config(json.loads(archive.get("config") or "{}"), str(folder / "archive.sqlite"))
+    config = config_of(folder, archive)
     best = archive.get("best") or "seed"
     rows = test_table(*tested(config, archive, best))
     stages = archive.events("stage")

@@ -6,13 +6,13 @@ the run's test questions. So are the programs that led on dev after each quarter
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from selfdev.archive import Archive
+from selfdev.collect import config_of, finished_archive
 from selfdev.comparison import Comparison, chosen, gather, kind_of, leaders
-from selfdev.config import Config, parse_config
+from selfdev.config import Config
 from selfdev.controls import Searcher, cost, random_programs, search_coefficients, write_programs
 from selfdev.errors import SelfdevError
 from selfdev.finish import Candidate, examine, finalists, name_of
@@ -40,23 +40,14 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names)) or CONTROLS
 
 
-def open_run(folder: Path) -> tuple[Config, Archive]:
-    """Config and archive of a finished run."""
-    archive = Archive(folder / "archive.sqlite")
-    if archive.get("best") is None:
-        archive.close()
-        raise SelfdevError(f"{folder} holds an unfinished run; give its selfdev run command again.")
-    return parse_config(json.loads(archive.get("config") or "{}"), str(folder / "archive.sqlite")), archive
-
-
 def compare(
     folder: Path, out: Path | None = None, controls: Sequence[str] = (), repeats: int = 1
 ) -> Comparison:
     """Run the controls beside a finished run, in `out` (by default its folder compare/), going on with what
     is there; the result is also written there as comparison.json and comparison.html."""
     names, target = checked_names(controls), out or folder / "compare"
-    config, run = open_run(folder)
-    try:
+    with finished_archive(folder) as run:
+        config = config_of(folder, run)
         target.mkdir(parents=True, exist_ok=True)
         archive = Archive(target / "archive.sqlite", create=True)
         try:
@@ -65,8 +56,6 @@ def compare(
             found = gather(config, folder, run, archive, names, repeats)
         finally:
             archive.close()
-    finally:
-        run.close()
     write_comparison(found, target)
     return found
 

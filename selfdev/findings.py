@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from selfdev.results import RunResult, TestRow
+from selfdev.results import Kind, RunResult, TestRow
 
 SIGNIFICANT = 0.05
 
@@ -62,13 +62,18 @@ def findings(result: RunResult) -> Findings:
     if best is None or not gains:
         verdict, (headline, detail) = "empty", _nothing(result, seed)
     else:
-        verdict, headline, detail = _verdict(gains), _headline(gains), _detail(best, gains)
+        verdict, headline, detail = verdict_of(gains), headline_of(gains), detail_of(best, gains)
     return Findings(verdict, headline, detail, best, seed, baseline, over_seed, over_baseline)
 
 
 def best_baseline(rows: tuple[TestRow, ...]) -> TestRow | None:
     """The tuned baseline with the highest test accuracy: the hardest to beat."""
-    return max((row for row in rows if row.kind == "baseline"), key=lambda row: row.accuracy, default=None)
+    return best_of(rows, "baseline")
+
+
+def best_of(rows: tuple[TestRow, ...], kind: Kind) -> TestRow | None:
+    """The row of a kind with the highest test accuracy; the earlier one wins a tie."""
+    return max((row for row in rows if row.kind == kind), key=lambda row: row.accuracy, default=None)
 
 
 def gain(over: str, row: TestRow, other: TestRow, p: float | None) -> Gain:
@@ -116,7 +121,8 @@ def scored(result: RunResult) -> int:
     return sum(turn.states.get("SCORED", 0) for turn in result.iterations)
 
 
-def _verdict(gains: list[Gain]) -> Verdict:
+def verdict_of(gains: list[Gain]) -> Verdict:
+    """The verdict on all comparisons together: the worst, or partial where some are gains and none a loss."""
     verdicts = {g.verdict for g in gains}
     if "worse" in verdicts:
         return "worse"
@@ -125,15 +131,15 @@ def _verdict(gains: list[Gain]) -> Verdict:
     return "partial" if "gain" in verdicts else "no gain"
 
 
-def _headline(gains: list[Gain]) -> str:
+def headline_of(gains: list[Gain], who: str = "The best discovered program") -> str:
     """The comparison that came out worst, with its interval; then what is gained all the same."""
     order = ("worse", "no gain", "gain")
     first, *rest = sorted(gains, key=lambda g: order.index(g.verdict))
     interval = f"95 % interval {points(first.low)} to {points(first.high)}"
     amount = f"{100 * abs(first.difference):.1f} points"
     words = {
-        "gain": f"The best discovered program beats {first.over} by {amount} ({interval})",
-        "worse": f"The best discovered program stays {amount} below {first.over} ({interval})",
+        "gain": f"{who} beats {first.over} by {amount} ({interval})",
+        "worse": f"{who} stays {amount} below {first.over} ({interval})",
     }.get(first.verdict, f"No gain over {first.over} ({points(first.difference)} points, {interval})")
     for other in rest:
         if other.verdict == "gain" and first.verdict != "gain":
@@ -141,7 +147,8 @@ def _headline(gains: list[Gain]) -> str:
     return f"{words}."
 
 
-def _detail(best: TestRow, gains: list[Gain]) -> str:
+def detail_of(best: TestRow, gains: list[Gain]) -> str:
+    """What a row answers and each of its comparisons, in one sentence."""
     start = (
         f"{best.name} answers {percent(best.accuracy)} of {best.n:,} test questions"
         f" (95 % interval {percent(best.low)} to {percent(best.high)})"

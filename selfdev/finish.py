@@ -70,6 +70,13 @@ def name_of(attempt: Attempt) -> str:
     return f"{search} {attempt.iteration}.{attempt.index}"
 
 
+def leaders(archive: Archive) -> list[Candidate]:
+    """The parameter sets of baselines that lead on dev: winners of a noisy dev set like the best programs,
+    so that they get the same second look."""
+    ahead = best_first(fully_scored(archive.attempts("baseline", 0)))[:RIVALS]
+    return [Candidate(a.name, "baseline", attempt=a) for a in ahead]
+
+
 def final_examination(
     config: Config, seed: Checkpoint, experts: Sequence[Checkpoint], archive: Archive, workers: Workers,
     progress: Progress, kind: str = "factory",
@@ -77,11 +84,8 @@ def final_examination(
     """Choose the best program of a kind on fresh dev questions, then open the test set once; returns it."""
     ahead = finalists(archive, config.finalists, kind)
     chosen = [Candidate(name_of(a), "discovered", attempt=a) for a in ahead]
-    # The leading parameter sets get the same second look as the programs: winners of a noisy dev set, all.
-    leading = best_first(fully_scored(archive.attempts("baseline", 0)))[:RIVALS]
-    looked_at = [Candidate(a.name, "baseline", attempt=a) for a in leading]
     own = Candidate("seed", "seed", checkpoint=seed)
-    examine([own, *looked_at, *chosen], "finalist_dev", archive, workers, progress)
+    examine([own, *leaders(archive), *chosen], "finalist_dev", archive, workers, progress)
     fresh = archive.examined("finalist_dev")
     rivals = [Candidate(a.name, "baseline", attempt=a) for a in tuned(archive)]
     best = max(chosen, key=lambda c: fresh[c.name].accuracy, default=own)

@@ -94,8 +94,8 @@ class Attempt:
     attempt whose score was reused because both programs behave alike."""
 
     id: int
-    kind: str  # "factory" or "baseline"
-    iteration: int  # 0 for baselines
+    kind: str  # "factory" or "baseline"; in a transfer also "home baseline" and "discovered"
+    iteration: int  # 0 for all but the factory's
     index: int  # place within its iteration
     name: str  # a baseline's name and parameters; "" for the factory's programs
     text: str  # what the model wrote

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from selfdev.grading import Lead
 
-Kind = Literal["seed", "expert", "baseline", "discovered"]
+Kind = Literal["seed", "expert", "baseline", "home baseline", "discovered"]  # home: see selfdev.transfer
 
 
 @dataclass(frozen=True, slots=True)

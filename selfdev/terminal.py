@@ -16,14 +16,22 @@ from selfdev.results import IterationStats, RunResult, TestRow
 
 if TYPE_CHECKING:
     from selfdev.comparison import Comparison
-    from selfdev.tune import TuneResult
-
-if TYPE_CHECKING:
-    from selfdev.comparison import Comparison
+    from selfdev.stats import Correlation
+    from selfdev.transfer_result import TransferResult
     from selfdev.tune import TuneResult
 
 COLOURS = {"gain": "green", "partial": "yellow", "no gain": "yellow", "worse": "red", "empty": "yellow"}
-KIND_COLOURS = {"seed": "default", "expert": "magenta", "baseline": "yellow", "discovered": "cyan"}
+KIND_COLOURS = {
+    "seed": "default",
+    "expert": "magenta",
+    "baseline": "yellow",
+    "home baseline": "green",
+    "discovered": "cyan",
+}
+KINDS = (
+    "discovered and home baseline: unchanged from home, with their dev score there; baseline: tuned again on"
+    " these models; *: the home winner."
+)
 
 
 def print_run(result: RunResult, console: Console) -> None:
@@ -73,6 +81,28 @@ def print_comparison(result: Comparison, console: Console) -> None:
     console.print(table)
     for note in result.notes:
         console.print(f"- {note}", markup=False, highlight=False)
+
+
+def print_transfer(result: TransferResult, console: Console) -> None:
+    """The away test set, what failed, the agreement of home and away, and whether the home winner gains."""
+    if result.test:
+        console.print(scores_table(result.test, result.best_name))
+        console.print(KINDS, style="dim", highlight=False)
+    failed = [f"{row.name} ({row.kind}) ended in {row.state}: {row.reason}" for row in result.failed]
+    for note in (*failed, *result.notes, _agreement(result.correlation)):
+        console.print(f"- {note}", markup=False, highlight=False)
+    claim = result.claim
+    console.print(f"\n[bold {COLOURS[claim.verdict]}]{escape(claim.headline)}[/]", highlight=False)
+    console.print(claim.detail, markup=False, highlight=False)
+    console.print(f"Time: {duration(result.seconds)}.", highlight=False)
+
+
+def _agreement(found: Correlation | None) -> str:
+    """Whether finalists that were better at home are better away."""
+    if found is None:
+        return "Rank correlation of finalists, home and away: none, it takes three of different scores."
+    interval = f"95 % interval {found.low:+.2f} to {found.high:+.2f}, n = {found.n}"
+    return f"Rank correlation of finalists, home dev and away test: {found.rho:+.2f} ({interval})."
 
 
 def iterations_table(turns: Sequence[IterationStats]) -> Table:

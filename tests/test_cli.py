@@ -140,6 +140,21 @@ def test_score_passes_task_split_and_limit(monkeypatch: pytest.MonkeyPatch) -> N
     assert api.calls == [((Path("M"), "gsm8k"), {"limit": 7, **how})]
 
 
+def test_transfer_passes_run_config_folder_and_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("transfer", "runs/demo", "b.yaml", "--out", "o", "--set", "task.test=9", "--json")
+    done, api = call(monkeypatch, "transfer", Ended(State.SCORED, 1.0), *words)
+    assert json.loads(done.stdout)["state"] == "SCORED"
+    assert done.stdout.count("\n") == 1
+    assert api.calls == [((Path("runs/demo"), Path("b.yaml"), Path("o"), ["task.test=9"]), {})]
+
+
+def test_transfer_of_an_unfinished_run_exits_with_1(tmp_path: Path) -> None:
+    config = str(CONFIGS / "lab_b.yaml")
+    done = CliRunner().invoke(app, ["transfer", str(tmp_path), config])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "is not a run folder" in done.stderr
+
+
 def test_report_prints_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
     done, _ = call(monkeypatch, "report", Path("r/report.html"), "report", "r", "--json")
     assert json.loads(done.stdout) == {"report": "r/report.html"}

@@ -32,9 +32,16 @@ def refusal(path: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["lab.yaml", "paper.yaml"])
+@pytest.mark.parametrize("name", ["lab.yaml", "lab_b.yaml", "paper.yaml"])
 def test_shipped_configs_are_valid(name: str) -> None:
     assert load_config(CONFIGS / name).task.name in ("lab", "gsm8k")
+
+
+def test_the_other_lab_family_has_the_same_questions_and_grids() -> None:
+    a, b = load_config(CONFIGS / "lab.yaml"), load_config(CONFIGS / "lab_b.yaml")
+    assert (a.task, a.baselines, a.sandbox) == (b.task, b.baselines, b.sandbox)
+    assert a.models.seed.replace(":a/", ":b/") == b.models.seed
+    assert list(a.models.experts) == list(b.models.experts)
 
 
 def test_paper_config_holds_the_papers_settings() -> None:

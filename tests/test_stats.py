@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from fractions import Fraction
 
 import pytest
@@ -22,6 +23,47 @@ from selfdev import stats
 )
 def test_wilson_equals_newcombes_table(correct: int, n: int, low: float, high: float) -> None:
     assert stats.wilson(correct, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_spearman_equals_the_value_by_hand() -> None:
+    # Ranks 1..5 against 2 1 4 3 5: differences -1 1 -1 1 0, so 1 - 6 * 4 / (5 * 24).
+    found = stats.spearman([0.1, 0.2, 0.3, 0.4, 0.5], [7, 6, 9, 8, 10], random.Random(0))
+    assert found is not None
+    assert found.n == 5
+    assert found.rho == pytest.approx(0.8)
+    assert -1 <= found.low < found.rho < found.high <= 1
+
+
+def test_spearman_gives_ties_their_mean_rank() -> None:
+    # Ranks 1 2 3 4 and 2.5 2.5 4 1: covariance -1.5, variances 5 and 4.5.
+    found = stats.spearman([1, 2, 3, 4], [2, 2, 3, 1], random.Random(0))
+    assert found is not None
+    assert found.rho == pytest.approx(-1.5 / math.sqrt(5 * 4.5))
+
+
+def test_spearman_interval_repeats_with_its_random_numbers() -> None:
+    a, b = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2.0, 1.0, 4.0, 3.0, 6.0, 5.0]
+    first, again, other = (stats.spearman(a, b, random.Random(seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert first is not None
+    assert other is not None
+    assert first.rho == other.rho
+
+
+def test_spearman_interval_is_the_middle_of_the_resampled_values() -> None:
+    # Of the 27 resamples of three pairs 3 have no correlation, 6 are the data (0.5), 18 hold two of the
+    # pairs: (1,1)(2,3) and (1,1)(3,2) give +1, (2,3)(3,2) gives -1. So 6 of 24 are -1, 12 are +1.
+    found = stats.spearman([1, 2, 3], [1, 3, 2], random.Random(0))
+    assert found is not None
+    assert found.rho == pytest.approx(0.5)
+    assert (found.low, found.high) == pytest.approx((-1, 1))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [([], []), ([1, 2], [1, 2]), ([1, 2, 3], [5, 5, 5]), ([4, 4, 4], [1, 2, 3])]
+)
+def test_spearman_is_none_without_three_different_pairs(a: list[float], b: list[float]) -> None:
+    assert stats.spearman(a, b, random.Random(0)) is None
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 7), (3, 7), (7, 7), (431, 1319)])

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from sample_result import nothing_scored, result
+from sample_result import nothing_scored, result, row
 
+from selfdev.records import State
 from selfdev.results import RunResult
-from selfdev.terminal import print_mapping, print_record, print_run
+from selfdev.stats import Correlation
+from selfdev.terminal import print_mapping, print_record, print_run, print_transfer
+from selfdev.transfer_result import Claim, Failed, TransferResult
 
 
 @pytest.fixture
@@ -70,6 +73,46 @@ def test_names_with_brackets_are_shown_as_they_are(console: Console) -> None:
 
 def test_a_run_without_iterations(console: Console) -> None:
     assert "0 were written" in show(result(iterations=(), test=(), best_name=""), console)
+
+
+def transferred(correlation: Correlation | None) -> TransferResult:
+    """Three models away and a program that failed there, made up."""
+    tested = (
+        row("seed", "seed", 0.41),
+        row("linear (home)", "home baseline", 0.44),
+        row("program 3.117", "discovered", 0.52),
+    )
+    failed = (Failed("slerp EXPERT=5 (home)", "home baseline", State.CRASHED, "ValueError: EXPERT is 5"),)
+    claim = Claim("gain", "The home winner, program 3.117, beats it.", "In full.", None, None, None)
+    return TransferResult(
+        "runs/demo",
+        "away",
+        {},
+        {},
+        "program 3.117",
+        tested,
+        failed,
+        claim,
+        correlation,
+        12,
+        ("A note.",),
+        61.0,
+    )
+
+
+def test_transfer_shows_table_failures_and_claim(console: Console) -> None:
+    print_transfer(transferred(Correlation(0.8537, 0.4357, 1.0, 10)), console)
+    words = shown(console)
+    assert "program 3.117 *" in words
+    assert "- slerp EXPERT=5 (home) (home baseline) ended in CRASHED: ValueError: EXPERT is 5" in words
+    assert "home dev and away test: +0.85 (95 % interval +0.44 to +1.00, n = 10)." in words
+    assert "The home winner, program 3.117, beats it." in words
+    assert "Time: 1 min 01 s." in words
+
+
+def test_transfer_says_that_there_is_no_rank_correlation(console: Console) -> None:
+    print_transfer(transferred(None), console)
+    assert "none, it takes three of different scores" in shown(console)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Examined:
     """A program on the run's test questions; low and high are its Wilson 95 % bounds."""
 
     name: str
@@ -44,8 +44,8 @@ class Searched:
     scored: int
     distinct: int
     curve: tuple[tuple[float, float], ...]
-    quarters: tuple[Tested | None, ...]
-    chosen: Tested | None
+    quarters: tuple[Examined | None, ...]
+    chosen: Examined | None
     p: float | None = None
     p_holm: float | None = None
 
@@ -126,12 +126,12 @@ def _searched(
     )  # fmt: skip
 
 
-def _tested(attempt: Attempt | None, asked: Mapping[str, Score]) -> Tested | None:
+def _tested(attempt: Attempt | None, asked: Mapping[str, Score]) -> Examined | None:
     if attempt is None or attempt.score is None:
         return None
     name = name_of(attempt)
     score, (low, high) = asked[name], asked[name].interval
-    return Tested(name, attempt.score.accuracy, score.n, score.accuracy, low, high, score.flexible_accuracy)
+    return Examined(name, attempt.score.accuracy, score.n, score.accuracy, low, high, score.flexible_accuracy)
 
 
 def _tested_against(row: Searched, reference: Score | None, asked: Mapping[str, Score]) -> Searched:
@@ -159,7 +159,7 @@ def notes(discovered: Searched, controls: Sequence[Searched]) -> list[str]:
     ]
 
 
-def _verdict(found: Tested | None, control: str, rows: Sequence[Searched]) -> str:
+def _verdict(found: Examined | None, control: str, rows: Sequence[Searched]) -> str:
     tested = [row.chosen for row in rows if row.chosen is not None]
     if found is None:
         return f"No program was discovered, so there is nothing to set beside {control}."

@@ -54,9 +54,11 @@ def findings(result: RunResult) -> Findings:
     best = next((row for row in result.test if row.name == result.best_name and row.kind != "seed"), None)
     seed = next((row for row in result.test if row.kind == "seed"), None)
     baseline = best_baseline(result.test)
-    over_seed = gain("the seed", best, seed, best.p_vs_seed) if best and seed else None
+    over_seed = gain("the seed", best, seed, best.p_vs_seed, best.interval_vs_seed) if best and seed else None
     name = "the best tuned baseline"
-    over_baseline = gain(name, best, baseline, best.p_vs_best_baseline) if best and baseline else None
+    over_baseline = None
+    if best and baseline:
+        over_baseline = gain(name, best, baseline, best.p_vs_best_baseline, best.interval_vs_best_baseline)
     gains = [g for g in (over_baseline, over_seed) if g]
     verdict: Verdict
     if best is None or not gains:
@@ -76,13 +78,15 @@ def best_of(rows: tuple[TestRow, ...], kind: Kind) -> TestRow | None:
     return max((row for row in rows if row.kind == kind), key=lambda row: row.accuracy, default=None)
 
 
-def gain(over: str, row: TestRow, other: TestRow, p: float | None) -> Gain:
-    """Difference of two accuracies with the interval of Newcombe (1998), method 10: from the Wilson bounds,
-    without the pairing, hence wider than need be where both models solve the same questions."""
+def gain(
+    over: str, row: TestRow, other: TestRow, p: float | None, interval: tuple[float, float] | None = None
+) -> Gain:
+    """Difference of two accuracies with its interval: the paired one that is given, else Newcombe's (1998)
+    method 10 for unpaired results, wider than need be where both models solve the same questions."""
     difference = row.accuracy - other.accuracy
     low = difference - math.hypot(row.accuracy - row.low, other.high - other.accuracy)
     high = difference + math.hypot(row.high - row.accuracy, other.accuracy - other.low)
-    return Gain(over, difference, low, high, p)
+    return Gain(over, difference, *(interval or (low, high)), p)
 
 
 def percent(share: float | None, digits: int = 1) -> str:

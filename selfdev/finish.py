@@ -14,7 +14,7 @@ from selfdev.loop import Progress, try_attempts
 from selfdev.records import Attempt, Score, best_first, fully_scored
 from selfdev.results import Kind, TestRow
 from selfdev.settings import Config
-from selfdev.stats import mcnemar
+from selfdev.stats import mcnemar, paired_difference
 from selfdev.workers import ExamName, Subject, Workers
 
 RIVALS = 5  # parameter sets of baselines that are looked at again on fresh dev questions
@@ -131,14 +131,18 @@ def test_table(
     for name, kind in asked:
         score = test[name]
         low, high = score.interval
+        other = test[rival] if rival and name != rival else None
+        start = test[seed] if name != seed else None
         rows.append(
             TestRow(
                 name, kind, score.n, score.correct, score.accuracy, low, high, score.flexible_accuracy,
                 dev[name].n if name in dev else None,
                 dev[name].accuracy if name in dev else None,
-                mcnemar(score.leading, test[rival].leading) if rival and name != rival else None,
-                mcnemar(score.leading, test[seed].leading) if name != seed else None,
+                mcnemar(score.leading, other.leading) if other else None,
+                mcnemar(score.leading, start.leading) if start else None,
                 score.strict_accuracy, score.lead,
+                paired_difference(score.leading, other.leading) if other else None,
+                paired_difference(score.leading, start.leading) if start else None,
             )
         )  # fmt: skip
     return tuple(rows)

@@ -49,7 +49,7 @@ class IterationStats:
 class TestRow:
     """A model on the test set, opened once. `accuracy` is under the reading of answers that leads (strict
     unless the config says flexible), and both are given by name; low and high are its Wilson 95 % bounds;
-    p-values are exact McNemar on the same questions."""
+    p-values are exact McNemar on the same questions, and the intervals of the differences are paired too."""
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
@@ -67,6 +67,8 @@ class TestRow:
     p_vs_seed: float | None
     strict_accuracy: float | None = None
     lead: Lead = "strict"
+    interval_vs_best_baseline: tuple[float, float] | None = None
+    interval_vs_seed: tuple[float, float] | None = None
 
     @property
     def other(self) -> tuple[str, float | None]:

@@ -97,7 +97,8 @@ def _cma(space: Space, seed: int) -> Generations:
     while True:
         asked = strategy.ask()
         accuracies = yield [[float(x) for x in point] for point in asked]
-        strategy.tell(asked, [-accuracy for accuracy in accuracies])
+        if len(accuracies) == len(asked):  # a generation that the budget cut short teaches nothing
+            strategy.tell(asked, [-accuracy for accuracy in accuracies])
 
 
 def _random(space: Space, seed: int) -> Generations:

@@ -34,6 +34,28 @@ def wilson(correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def paired_difference(a: Sequence[bool], b: Sequence[bool]) -> tuple[float, float]:
+    """95 % interval of a's accuracy less b's on the same questions, from Wilson bounds and correlation.
+
+    Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10.
+    """
+    n = len(a)
+    both = sum(x and y for x, y in zip(a, b, strict=True))
+    right_a, right_b = sum(a), sum(b)
+    neither = n - right_a - right_b + both
+    (low_a, high_a), (low_b, high_b) = wilson(right_a, n), wilson(right_b, n)
+    p, q = right_a / n, right_b / n
+    spread = right_a * (n - right_a) * right_b * (n - right_b)
+    agreement = both * neither - (right_a - both) * (right_b - both)
+    corrected = max(agreement - n / 2, 0) if agreement > 0 else agreement  # for continuity, as in the paper
+    phi = corrected / math.sqrt(spread) if spread else 0.0
+
+    def apart(x: float, y: float) -> float:
+        return math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y))
+
+    return p - q - apart(p - low_a, high_b - q), p - q + apart(high_a - p, q - low_b)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's (1979) adjusted p-values, in the order given: for claims that are all to hold together."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])

@@ -16,7 +16,7 @@ from selfdev.findings import Gain, Verdict, best_of, detail_of, gain, headline_o
 from selfdev.finish import notes, test_table, tuned
 from selfdev.records import Attempt, Score, State
 from selfdev.results import Kind, TestRow
-from selfdev.stats import Correlation, mcnemar, spearman
+from selfdev.stats import Correlation, mcnemar, paired_difference, spearman
 
 SENT: tuple[Kind, ...] = ("home baseline", "discovered")  # what comes from home, unchanged
 
@@ -131,4 +131,5 @@ def claim_of(
 def _over(row: TestRow, rival: TestRow | None, words: str, tested: Mapping[str, Score]) -> Gain | None:
     if rival is None:
         return None
-    return gain(words, row, rival, mcnemar(tested[row.name].leading, tested[rival.name].leading))
+    both = tested[row.name].leading, tested[rival.name].leading
+    return gain(words, row, rival, mcnemar(*both), paired_difference(*both))

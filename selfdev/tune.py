@@ -124,7 +124,7 @@ def verdict(rows: Sequence[TestRow], best: str) -> list[str]:
     found, rival = next((r for r in rows if r.name == best), None), best_baseline(tuple(rows))
     if found is None or rival is None or found.kind != "discovered":
         return []
-    g = gain(rival.name, found, rival, found.p_vs_best_baseline)
+    g = gain(rival.name, found, rival, found.p_vs_best_baseline, found.interval_vs_best_baseline)
     surely = g.p is not None and g.p < SIGNIFICANT
     words = "beats" if surely and g.difference > 0 else "stays below" if surely else "is no gain over"
     interval = f"95 % interval {points(g.low)} to {points(g.high)}"

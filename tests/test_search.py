@@ -78,3 +78,12 @@ def test_random_search_draws_from_zero_to_one() -> None:
 def test_the_same_seed_gives_the_same_points(strategy: Strategy) -> None:
     assert search(strategy, 3, 5) == search(strategy, 3, 5)
     assert search(strategy, 3, 5) != search(strategy, 4, 5)
+
+
+@pytest.mark.parametrize("strategy", ["cma", "random"])
+def test_a_generation_that_was_cut_short_is_followed_by_another(strategy: Strategy) -> None:
+    generations = points(strategy, Space("task_arithmetic", 4), 0)
+    first = next(generations)
+    second = generations.send([0.5])
+    assert len(second) == len(first)
+    assert second != first

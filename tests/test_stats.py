@@ -148,3 +148,52 @@ def test_mcnemar_of_equal_results_is_one() -> None:
 def test_mcnemar_refuses_results_that_are_not_paired() -> None:
     with pytest.raises(ValueError, match="different lengths: 1 and 2"):
         stats.mcnemar([True], [True, False])
+
+
+def results(both: int, only_a: int, only_b: int, neither: int) -> tuple[list[bool], list[bool]]:
+    """Paired results with these counts."""
+    a = [True] * (both + only_a) + [False] * (only_b + neither)
+    b = [True] * both + [False] * only_a + [True] * only_b + [False] * neither
+    return a, b
+
+
+def test_without_correlation_a_paired_difference_is_newcombes_unpaired_one() -> None:
+    # 60 % and 50 %, independent: 30 both, 30 only a, 20 only b, 20 neither of 100.
+    (low_a, high_a), (low_b, high_b) = stats.wilson(60, 100), stats.wilson(50, 100)
+    low, high = stats.paired_difference(*results(30, 30, 20, 20))
+    assert low == pytest.approx(0.1 - math.hypot(0.6 - low_a, high_b - 0.5))
+    assert high == pytest.approx(0.1 + math.hypot(high_a - 0.6, 0.5 - low_b))
+
+
+def test_a_paired_difference_by_hand() -> None:
+    # 43 both, 7 only a, 2 only b, 48 neither: (43 48 - 7 2 - 50) / sqrt(50 50 45 55) = 2000 / 2487.47.
+    # Wilson 50 of 100: 0.40383, 0.59617; 45 of 100: 0.35614, 0.54757.
+    low, high = stats.paired_difference(*results(43, 7, 2, 48))
+    down = 0.09617**2 - 2 * 0.80403 * 0.09617 * 0.09757 + 0.09757**2
+    up = 0.09617**2 - 2 * 0.80403 * 0.09617 * 0.09386 + 0.09386**2
+    assert low == pytest.approx(0.05 - math.sqrt(down), abs=5e-4)
+    assert high == pytest.approx(0.05 + math.sqrt(up), abs=5e-4)
+
+
+def test_the_truth_is_in_the_paired_interval_as_often_as_stated() -> None:
+    rng = random.Random(4)
+    held = 0
+    for _ in range(2000):
+        a = [rng.random() < 0.7 for _ in range(150)]
+        b = [x if rng.random() < 0.6 else rng.random() < 0.6 for x in a]  # truth: 0.6 0.7 + 0.4 0.6 = 0.66
+        low, high = stats.paired_difference(a, b)
+        held += low <= 0.7 - 0.66 <= high
+    assert 0.935 < held / 2000 < 0.975
+
+
+def test_the_same_results_differ_by_nothing() -> None:
+    low, high = stats.paired_difference(*results(30, 0, 0, 20))
+    assert low <= 0 <= high
+    assert high - low < 0.1
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.005, 0.01, 0.03, 0.04: times 4, 3, 2, 1, each at least the one before.
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.6, 0.9]) == [1.0, 1.0]
+    assert stats.holm([]) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from selfdev.archive import Archive
 from selfdev.collect import config_of, finished_archive
@@ -21,15 +22,9 @@ from selfdev.records import Attempt
 from selfdev.report_compare import write_comparison
 from selfdev.run import staffed
 from selfdev.search import Method, Strategy, space_of
+from selfdev.settings import ControlName
 
-WRITERS = ("untrained", "prompted", "generator")
-SEARCHES = tuple(
-    f"{strategy} {method}{by}"
-    for strategy in ("cma", "random")
-    for method in ("task_arithmetic", "ties")
-    for by in ("", " by layer")
-)
-CONTROLS = WRITERS + SEARCHES
+CONTROLS: tuple[str, ...] = get_args(ControlName)
 
 
 def checked_names(names: Sequence[str]) -> tuple[str, ...]:

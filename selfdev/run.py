@@ -43,7 +43,7 @@ from selfdev.sandbox.layers import in_words, missing, refusal
 from selfdev.tasks import Task, load_task
 from selfdev.workers import Setup, Workers, exam_questions
 
-CHANGEABLE = ("workers",)  # may differ when a run goes on: it changes speed, not results
+CHANGEABLE = ("workers", "controls")  # may differ when a run goes on: its own results stay the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,13 @@ def run_config(config: Config, folder: Path) -> RunResult:
         from selfdev.report import write_report
 
         write_report(result, folder / "report.html")
-        return result
     finally:
         archive.close()
+    if config.controls:
+        from selfdev.compare import compare
+
+        compare(folder, controls=config.controls)
+    return result
 
 
 def open_models(config: Config) -> Models:

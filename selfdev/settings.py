@@ -15,6 +15,11 @@ from selfdev.errors import SelfdevError
 from selfdev.settings_task import Section as Section
 from selfdev.settings_task import Task as Task
 
+ControlName = Literal[
+    "untrained", "prompted", "generator",
+    "cma task_arithmetic", "cma task_arithmetic by layer", "cma ties", "cma ties by layer",
+    "random task_arithmetic", "random task_arithmetic by layer", "random ties", "random ties by layer",
+]  # fmt: skip
 _LAB_MODEL = re.compile(r"lab:([a-z]\w*)/(\w+)")
 
 
@@ -214,6 +219,10 @@ class Config(Section):
         default=15,
         ge=1,
         description="Best programs by dev that are looked at again. PAPER.md: final selection, 15 (B2).",
+    )
+    controls: Annotated[tuple[ControlName, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Controls that spend the run's budget once it has ended, see selfdev compare. Ours.",
     )
     workers: int = Field(default=2, ge=1, description="Local processes that run and score programs.")
     threads: int = Field(default=1, ge=1, description="Torch threads of each process.")

@@ -156,8 +156,21 @@ def started(config: Config, world: World) -> object:
     return asked
 
 
+def ended(config: Config, world: World) -> object:
+    """Which controls are run behind a run that has ended."""
+    asked: list[object] = []
+    world.archive.put("config", config.model_dump_json())
+    world.archive.put("best", "seed")
+    world.archive.add_examined("seed", "seed", "test", None, of_accuracy(3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("selfdev.compare.compare", lambda _, controls: asked.extend(controls))
+        patch.setattr(run, "check_questions", lambda _: None)
+        run.run_config(config, world.folder)
+    return asked
+
+
 Effect = Callable[[Config, World], object]
-ALL_EFFECTS = (setup, shown, looped, paired, training, threads, averaged, examined, collected, started)
+ALL_EFFECTS = (setup, shown, looped, paired, training, threads, averaged, examined, collected, started, ended)
 EFFECTS: dict[str, tuple[Any, Effect]] = {
     "name": ("other", collected),
     "seed": (1, looped),
@@ -208,6 +221,7 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "sandbox.accept_weaker": (True, setup),
     "baselines": ({"linear": [{}]}, setup),
     "finalists": (2, examined),
+    "controls": (["untrained"], ended),
     "workers": (3, started),
     "threads": (3, setup),
 }

@@ -1,10 +1,10 @@
-"""Where mergekit is installed, if it is: an oracle for tests, in an environment of its own."""
+"""Where mergekit is installed, an oracle for tests: beside this Python, or in an environment of its own."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,8 @@ VARIABLE = "SELFDEV_MERGEKIT"  # path of a `mergekit-yaml`
 
 def mergekit_yaml() -> Path:
     """The command mergekit-yaml; skips the test where there is none."""
-    found = os.environ.get(VARIABLE) or shutil.which("mergekit-yaml")
-    if found is None or not Path(found).is_file():
+    found = os.environ.get(VARIABLE) or Path(sys.executable).with_name("mergekit-yaml")
+    if not Path(found).is_file():
         pytest.skip(f"mergekit is not installed; set {VARIABLE} to a mergekit-yaml (tested with 0.1.5)")
     return Path(found)
 

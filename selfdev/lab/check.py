@@ -25,7 +25,7 @@ from selfdev.records import Score
 from selfdev.stats import mcnemar
 from selfdev.workers import ExamName, Setup, Subject, Tried, Workers
 
-DEV, TEST = 2000, 5000
+DEV, TEST = 1000, 5000
 EVALUATIONS = 1000
 BASELINE_GAIN, ORACLE_GAIN, P = 0.05, 0.03, 0.01
 SIGMA = 0.2  # first step of CMA-ES, in units of a task vector

@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 # Several processes share few cores; spinning BLAS threads cost many times the work itself.
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test check bench evidence
 
 setup: $(STAMP)
 
@@ -30,6 +30,10 @@ check: setup
 	$(BIN)/ruff check
 	$(BIN)/mypy selfdev tests scripts benchmarks
 	@$(MAKE) --no-print-directory test
+
+# Five searches on the lab, each trained factory against the untrained one: the table of lab/README.md, about an hour.
+evidence: setup
+	$(BIN)/python scripts/lab_evidence.py --out runs/evidence
 
 bench: setup
 	$(BIN)/python benchmarks/merge_and_score.py

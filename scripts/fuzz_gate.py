@@ -59,6 +59,7 @@ TOKENS = (
         "ö",
         "𝐨𝐬",
         "0" * 50,
+        "0x" + "f" * 5000,
     ),
     *(
         "def ",
@@ -154,6 +155,7 @@ def cases(texts: int, byte_strings: int) -> Iterator[str]:
     """Everything to try, in a fixed order."""
     rng = random.Random(SEED)
     start = corpus()
+    yield from (f"print({token})\n{start[0]}" for token in TOKENS)  # each of them once where it would run
     for _ in range(texts):
         yield mutated(rng, start)
     for _ in range(byte_strings):

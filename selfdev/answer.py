@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
-from selfdev.errors import SelfdevError
+from selfdev.errors import SelfdevError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,29 +34,39 @@ def answer(
     try:
         with _stdout_to_stderr():
             result = work()
+        _print(result, show, as_json)
     except SelfdevError as error:
         _stop(str(error), 1)
     except KeyboardInterrupt:
         _stop(interrupted, 130)
+    except BrokenPipeError:
+        raise  # whoever read our output has left: the command line ends without a word
     except OSError as error:
         _unexpected(error, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except Exception as error:
         _unexpected(
             error, f"unexpected {type(error).__name__}: {error}. Please report it; {TRACEBACK}=1 shows where"
         )
+    return result
+
+
+def _print(result: T, show: Callable[[T, Console], None], as_json: bool) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # texts from models and files may be no Unicode
     if as_json:
         typer.echo(to_json(result))
-        return result
+        return
     from rich.console import Console
 
     show(result, Console())
-    return result
 
 
 def _stop(sentence: str, code: int) -> NoReturn:
     from rich.console import Console
 
-    Console(stderr=True, soft_wrap=True).print(f"selfdev: {sentence}", markup=False, highlight=False)
+    Console(stderr=True, soft_wrap=True).print(
+        f"selfdev: {one_line(sentence)}", markup=False, highlight=False, emoji=False
+    )
     raise typer.Exit(code)
 
 
@@ -88,16 +99,32 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
+        return {_text(str(name)): _plain(inner) for name, inner in value.items()}
     if isinstance(value, str):
-        return str(value)
+        return _text(value)
     if isinstance(value, Sequence):
         return [_plain(inner) for inner in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, int | bool):
+    if value is None or isinstance(value, bool):
         return value
-    return str(value)
+    if isinstance(value, int):
+        digits = digits_of(value)
+        return digits if digits.startswith(("0x", "-0x")) else value
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    """The text without lone surrogates, which no encoding can write."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def digits_of(number: int) -> str:
+    """An integer in decimals, or in hexadecimals where Python refuses so many digits."""
+    try:
+        return str(number)
+    except ValueError:
+        return hex(number)
 
 
 def show_any(value: Any, console: Console) -> None:

@@ -51,7 +51,7 @@ def grade_file(path: Path, task: str) -> Grades:
     if grader is None:
         names = ", ".join([*GRADED_BY, *GRADERS])
         raise SelfdevError(f"task {task!r} cannot be graded from a file; choose from {names}.")
-    rows = read_rows(path, ("answer",), maybe_empty=("response",))
+    rows = read_rows(path, ("answer",), texts=("response",), maybe=("choices",))
     replies = [row["response"] for row in rows]
     choices = [row.get("choices") or () for row in rows]
     graded = grade_all(replies, [_gold(row, grader) for row in rows], grader, choices, _processes())
@@ -69,11 +69,18 @@ def questions(
     chosen = next((g for g in GRADERS if g == grader), None)
     if grader is not None and chosen is None:
         raise SelfdevError(f"grader {grader!r} does not exist; choose from {', '.join(GRADERS)}.")
+    if chosen is not None and not task.endswith(".jsonl"):
+        raise SelfdevError(f"grader is for .jsonl files and the task is {task}; leave it out.")
     return load_task(task, SHOTS.get(task, 5) if shots is None else shots, path=path, grader=chosen)
 
 
 def first_prompt(model: Path, task: Task, split: str, chat: bool) -> Prompt:
     """The prompt of the first question; the model's tokenizer is read for a chat template only."""
+    if task.source is not None:
+        raise SelfdevError(
+            f"task {task.name} is asked by lm-evaluation-harness, which puts its prompts together; see them"
+            " with its own --write_out."
+        )
     question = task.split(split)[0]
     text = question.prompt
     if chat:

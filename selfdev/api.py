@@ -12,8 +12,10 @@ from selfdev.errors import SelfdevError
 
 if TYPE_CHECKING:
     from selfdev.answers import Grades, Prompt
+    from selfdev.checkpoints import Checkpoint
     from selfdev.comparison import Comparison
     from selfdev.doctor import Diagnosis
+    from selfdev.engine import Engine
     from selfdev.export import ExportResult
     from selfdev.lab.build import BuildResult
     from selfdev.lab.check import CheckResult
@@ -89,21 +91,25 @@ def score(
 ) -> ScoreResult:
     """Score a model on the first `limit` (0: all) questions of a split; see `selfdev.tasks.load_task`."""
     from selfdev.answers import questions
-    from selfdev.engine import Engine
+    from selfdev.checkpoints import open_checkpoint
     from selfdev.progress import Bars
     from selfdev.scorer import prepare
     from selfdev.scorer import score as score_exam
     from selfdev.tasks import HARNESS
 
-    folder = model_folder(model)
-    if not (folder / "config.json").is_file():
-        raise SelfdevError(f"model {model} has no config.json; give the folder of a Hugging Face checkpoint.")
+    opened = open_checkpoint(model_folder(model), "model")
     if task.startswith(HARNESS):
-        return _score_by_harness(str(model), folder, task, limit, batch, shots)
+        for option, value, only in (("split", split, "test"), ("grader", grader, None)):
+            if value != only:
+                raise SelfdevError(
+                    f"{option} is {value!r} and {task} is asked and graded by lm-evaluation-harness on its"
+                    " own test questions; leave it out."
+                )
+        return _score_by_harness(str(model), opened, task, limit, batch, shots, path, chat)
     in_lab = task == "lab"
     loaded = questions(task, shots, path, grader)
     asked = loaded.split(split)[: limit or None]
-    engine = Engine(folder)
+    engine = _engine(opened)
     longest = max_new_tokens or (48 if in_lab else 256)
     exam = prepare(engine, asked, longest, batch, stops=loaded.stops, grader=loaded.grader, chat=chat)
     begin = time.monotonic()
@@ -130,14 +136,24 @@ def _score_result(model: str, task: str, split: str, score: Score, seconds: floa
     )
 
 
-def _score_by_harness(
-    model: str, folder: Path, task: str, limit: int, batch: int, shots: int | None
-) -> ScoreResult:
+def _engine(model: Checkpoint) -> Engine:
+    """The model, alive; SelfdevError where its weights are not finite."""
+    from selfdev.checkpoints import check_finite, views
     from selfdev.engine import Engine
+
+    check_finite(views(model, [], "all"))
+    return Engine(model.path)
+
+
+def _score_by_harness(
+    model: str, opened: Checkpoint, task: str, limit: int, batch: int, shots: int | None, path: str | None,
+    chat: bool,
+) -> ScoreResult:  # fmt: skip
     from selfdev.tasks import HARNESS, harness
 
+    bridge, name = harness(), task.removeprefix(HARNESS)
     begin = time.monotonic()
-    result = harness().score(Engine(folder), task.removeprefix(HARNESS), {}, limit, shots=shots, batch=batch)
+    result = bridge.score(_engine(opened), name, {}, limit, shots=shots, batch=batch, folder=path, chat=chat)
     return _score_result(model, task, "test", result, time.monotonic() - begin)
 
 

@@ -41,6 +41,18 @@ _COLUMNS = (
 )
 
 
+def open_archive(folder: Path) -> Archive:
+    """The archive of a run folder, made where there is none; SelfdevError when it cannot be made there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise SelfdevError(
+            f"run folder {folder} cannot be made ({reason}); choose another folder with --out."
+        ) from error
+    return Archive(folder / "archive.sqlite", create=True)
+
+
 class Archive:
     """Reads and writes the archive of one run; `create` makes an empty one where there is none."""
 

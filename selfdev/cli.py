@@ -288,7 +288,9 @@ def _shown(show_dtype: str) -> str | None:
 def _json_value(name: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except RecursionError:
+        raise typer.BadParameter(f"{name}: its value is nested too deeply", param_hint="--param") from None
+    except ValueError as error:  # no JSON, or a number of more digits than Python reads
         raise typer.BadParameter(
-            f"{name}={text}: {text!r} is not a JSON value ({error.msg})", param_hint="--param"
+            f"{name}={text}: {text!r} is not a JSON value ({error})", param_hint="--param"
         ) from None

@@ -20,6 +20,7 @@ from selfdev.finish import name_of, notes, test_table
 from selfdev.records import Attempt, Score, State
 from selfdev.results import IterationStats, Kind, RunResult
 
+MOST_PRINTED = 400  # characters of a failed program's output that the report shows
 DEV_IS_TEST = (
     "The dev questions were taken from the test split: the program was chosen on the benchmark itself."
 )
@@ -99,6 +100,7 @@ def iteration_stats(config: Config, iteration: int, archive: Archive, spent: Cou
         dpo=archive.training(iteration),
         failures=_failures(attempts),
         dev_scores=tuple(accuracies),
+        printed=_printed(attempts),
     )
 
 
@@ -127,6 +129,13 @@ def _failures(attempts: Sequence[Attempt]) -> dict[str, int]:
     """The most frequent reasons why programs got no score, numbers and names taken out."""
     reasons = [a.outcome.reason for a in attempts if a.outcome.state is not State.SCORED]
     return dict(Counter(re.sub(r"^line \d+: ", "", reason)[:80] for reason in reasons).most_common(8))
+
+
+def _printed(attempts: Sequence[Attempt]) -> dict[str, str]:
+    """The last lines that the first program of each state of failure printed, if any printed."""
+    fine = (State.SCORED, State.MERGED)
+    ends = [(a.outcome.state, a.outcome.stderr.strip()) for a in attempts if a.outcome.state not in fine]
+    return {state.value: text[-MOST_PRINTED:] for state, text in reversed(ends) if text}
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

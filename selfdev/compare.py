@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from selfdev.archive import Archive
+from selfdev.archive import Archive, open_archive
 from selfdev.collect import config_of, finished_archive
 from selfdev.comparison import Comparison, chosen, gather, kind_of, leaders
 from selfdev.config import Config
@@ -43,8 +43,7 @@ def compare(
     names, target = checked_names(controls), out or folder / "compare"
     with finished_archive(folder) as run:
         config = config_of(folder, run)
-        target.mkdir(parents=True, exist_ok=True)
-        archive = Archive(target / "archive.sqlite", create=True)
+        archive = open_archive(target)
         try:
             _settle(config, archive, target)
             _work(config, run, archive, names, repeats)

@@ -64,6 +64,9 @@ class _Loader(yaml.SafeLoader):
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line} has the key {key!r}, and a key must be a word")
             if key in seen:
                 raise yaml.YAMLError(f"line {key_node.start_mark.line + 1} has the key {key!r} a second time")
             seen.add(key)
@@ -76,7 +79,12 @@ _Loader.add_implicit_resolver(
 
 
 def _parse(text: str) -> Any:
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except (ValueError, KeyError, AttributeError) as error:  # PyYAML's own, of 2001-99-99 and !!bool x
+        raise yaml.YAMLError(f"it has a value that cannot be read ({error})") from None
 
 
 def _override(data: dict[str, Any], override: str) -> None:

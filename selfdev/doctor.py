@@ -138,6 +138,8 @@ def _with_config(found: Diagnosis, config: Config, folder: Path) -> Diagnosis:
     warnings += looked.warnings
     question, test, wrong = _questions(config, looked)
     problems += wrong
+    if folder.is_file():
+        problems.append(f"the run folder {folder} is a file; choose another --out")
     if not os.access(_existing(folder), os.W_OK):
         problems.append(
             f"{_existing(folder)} cannot be written; choose another --out or change its permissions"
@@ -152,8 +154,9 @@ def _with_config(found: Diagnosis, config: Config, folder: Path) -> Diagnosis:
     disk = None
     if size is not None:
         disk = arithmetic.disk(config, size)
+        ram = max(arithmetic.ram(config, size, load).values()) if looked.seed is not None else 0.0
         estimates = _estimates(config, size, load, looked, found.machine)
-        problems += _too_little(config, found.machine, estimates, disk)
+        problems += _too_little(config, found.machine, ram, disk)
         warnings += _tight(config, found.machine)
     return replace(
         found, problems=tuple(problems), warnings=tuple(warnings), models=looked.facts, estimates=estimates,
@@ -220,25 +223,26 @@ def _estimates(
     gpu = arithmetic.estimate(
         config, load, arithmetic.big_gpu(config, size, load), arithmetic.gpu_memory(config, size, load)
     )
-    needed = 2 * (size.parameters / size.layers + size.vocabulary * size.hidden) * 2 * size.width / GIB
-    if looked.seed is None or looked.problems or needed > machine.ram_free_gib:
+    ram = arithmetic.ram(config, size, load)
+    # A machine too small for the run is not measured: that takes minutes with large layers.
+    if looked.seed is None or looked.problems or max(ram.values()) > machine.ram_free_gib:
         return (gpu,)
     from selfdev.doctor_measure import measure
 
     rates = measure(config, looked.seed.path, size, machine.cores)
-    return (arithmetic.estimate(config, load, rates, arithmetic.ram(config, size, load)), gpu)
+    return (arithmetic.estimate(config, load, rates, ram), gpu)
 
 
-def _too_little(config: Config, machine: Machine, estimates: tuple[Estimate, ...], disk: float) -> list[str]:
+def _too_little(config: Config, machine: Machine, ram: float, disk: float) -> list[str]:
     problems = []
     if disk > machine.disk_free_gib:
         problems.append(
             f"the run will write about {disk:.1f} GiB and {machine.disk_free_gib:.1f} GiB of disk are free;"
             " make room or choose another --out"
         )
-    if len(estimates) > 1 and (needed := max(estimates[0].memory_gib.values())) > machine.ram_free_gib:
+    if ram > machine.ram_free_gib:
         problems.append(
-            f"the run needs about {needed:.1f} GiB of RAM and {machine.ram_free_gib:.1f} GiB are free;"
+            f"the run needs about {ram:.1f} GiB of RAM and {machine.ram_free_gib:.1f} GiB are free;"
             f" lower workers (now {config.workers}) or the batches"
         )
     return problems

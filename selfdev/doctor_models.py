@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfdev.checkpoints import FLOATS, Checkpoint, open_checkpoint, views, vocabulary
+from selfdev.checkpoints import (
+    FLOATS,
+    Checkpoint,
+    check_rows,
+    is_adapter,
+    open_checkpoint,
+    text_config,
+    views,
+    vocabulary,
+)
 from selfdev.errors import SelfdevError
 from selfdev.estimate import GIB, Size
 
@@ -47,7 +56,9 @@ def look_at(seed: Path, experts: Mapping[str, Path], scope: str) -> Looked:
     """Open every model by its headers and hold the experts against the seed; nothing is raised."""
     problems: list[str] = []
     base = _open("seed", seed, None, problems)
-    others = [model for n, path in experts.items() if (model := _open(n, path, base, problems)) is not None]
+    # An adapter is looked at on its seed: without one there is nothing to say of it.
+    alone = {n: path for n, path in experts.items() if base is not None or not is_adapter(path)}
+    others = [model for n, path in alone.items() if (model := _open(n, path, base, problems)) is not None]
     there = ([base] if base is not None else []) + others
     tokens = {model.name: _tokens(model, problems) for model in there}
     facts = tuple(_facts(model, base, tokens) for model in there)
@@ -58,8 +69,18 @@ def look_at(seed: Path, experts: Mapping[str, Path], scope: str) -> Looked:
         problems += [said for model in others for said in _differences(base, model, scope)]
     if not any((base.path / file).exists() for file in ("tokenizer.json", "tokenizer_config.json")):
         problems.append(f"seed: {base.path} has no tokenizer.json; fetch the tokenizer's files too")
-    warnings = [said for fact in facts[1:] for said in _remarks(facts[0], fact)]
+    copies = [model.name for model in others if _same(base, model)]
+    warnings = [f"{name} is the seed itself, by the same files; leave it out" for name in copies]
+    warnings += [said for fact in facts[1:] for said in _remarks(facts[0], fact)]
     return Looked(facts, tuple(problems), tuple(warnings), base, size)
+
+
+def _same(seed: Checkpoint, model: Checkpoint) -> bool:
+    """Whether a model is the seed's very files, perhaps by links; what copies hold is not looked into."""
+    if any(slot.change is not None for slot in model.slots.values()):
+        return False
+    seeds, own = ({slot.file.resolve() for slot in m.slots.values()} for m in (seed, model))
+    return seeds == own
 
 
 def _open(name: str, path: Path, seed: Checkpoint | None, problems: list[str]) -> Checkpoint | None:
@@ -87,7 +108,7 @@ def _facts(
     return ModelFacts(
         name=model.name,
         path=str(model.path),
-        architecture=str((config.get("architectures") or [config.get("model_type", "?")])[0]),
+        architecture=_architecture(config),
         parameters=_parameters(model),
         gib=sum(slot.nbytes for slot in model.slots.values()) / GIB,
         dtypes=dict(Counter(slot.dtype for slot in model.slots.values())),
@@ -106,6 +127,11 @@ def _stored_config(model: Checkpoint) -> dict[str, Any]:
     except (OSError, ValueError):
         return model.config
     return config
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    named = config.get("architectures")
+    return str(named[0] if isinstance(named, list) and named else config.get("model_type", "?"))
 
 
 def _parameters(model: Checkpoint) -> int:
@@ -134,15 +160,16 @@ def chat_template(folder: Path) -> str | None:
         pass
     try:
         held = json.loads((folder / "tokenizer_config.json").read_bytes()).get("chat_template")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
     return None if held is None else json.dumps(held)
 
 
 def _differences(seed: Checkpoint, expert: Checkpoint, scope: str) -> list[str]:
-    """Why an expert's parameters in scope do not line up with the seed's."""
+    """Why an expert's parameters in scope do not line up with the seed's, or it cannot be scored."""
     try:
         views(seed, [expert], scope)
+        check_rows(seed, expert, seed.slots)
     except SelfdevError as error:
         return [str(error)]
     return []
@@ -154,16 +181,20 @@ def _size(seed: Checkpoint, scope: str, problems: list[str]) -> Size | None:
     except SelfdevError as error:
         problems.append(str(error))
         return None
-    config: dict[str, Any] = seed.config
-    heads = config.get("num_attention_heads") or 1
-    hidden = config.get("hidden_size") or 1
-    keys = (config.get("num_key_value_heads") or heads) * (config.get("head_dim") or hidden // heads)
+    config = text_config(seed.config)
+
+    def given(key: str, otherwise: int) -> int:
+        value = config.get(key)
+        return value if isinstance(value, int) and value > 0 else otherwise
+
+    heads, hidden = given("num_attention_heads", 1), given("hidden_size", 1)
+    keys = given("num_key_value_heads", heads) * given("head_dim", max(1, hidden // heads))
     return Size(
         parameters=_parameters(seed),
-        layers=config.get("num_hidden_layers") or 1,
+        layers=given("num_hidden_layers", 1),
         hidden=hidden,
         keys=keys,
-        vocabulary=config.get("vocab_size") or 1,
+        vocabulary=given("vocab_size", 1),
         scope=sum(_count(slot.shape) for slot in shown),
         width=max(FLOATS[slot.dtype] for slot in shown),
     )

@@ -63,7 +63,10 @@ class Engine:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
         if dtype == "auto" and torch.device(device).type == "cpu":
             dtype = "float32"  # few processors have bfloat16 products, and the others take four times as long
-        self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
+        # Without safetensors transformers would unpickle what it finds, which can run code.
+        self.model: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
         self.model.requires_grad_(False).eval().to(device)
         attention.use_for(self.model)
         self.device = torch.device(device)

@@ -11,11 +11,12 @@ from selfdev.checkpoints import Checkpoint
 from selfdev.findings import SIGNIFICANT
 from selfdev.library import load_program
 from selfdev.loop import Progress, try_attempts
+from selfdev.questions import ExamName
 from selfdev.records import Attempt, Score, best_first, fully_scored
 from selfdev.results import Kind, TestRow
 from selfdev.settings import Config
 from selfdev.stats import mcnemar, paired_difference
-from selfdev.workers import ExamName, Subject, Workers
+from selfdev.workers import Subject, Workers
 
 RIVALS = 5  # parameter sets of baselines that are looked at again on fresh dev questions
 

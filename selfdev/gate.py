@@ -11,22 +11,14 @@ import re
 
 from selfdev import gate_rules as rules
 from selfdev.extraction import FUNCTION, extract, quiet_parse
-from selfdev.gate_nodes import Function, docstring, is_main_guard, own_nodes, plain_texts
+from selfdev.gate_import import TopLevel
+from selfdev.gate_nodes import Function, Rejected, at, docstring, own_nodes, plain_texts
 from selfdev.parameters import parameters, set_parameters
 from selfdev.records import Program
 
 __all__ = ["Rejected", "check", "extract", "parameters", "set_parameters"]
 
 MAX_CHARACTERS = 20_000
-MAX_REASON = 300
-
-
-class Rejected(Exception):
-    """The text is no program in the contract; `str(error)` tells its writer why in 300 characters."""
-
-    def __init__(self, reason: str) -> None:
-        one_line = "".join(c if c.isprintable() else " " for c in reason)
-        super().__init__(one_line[:MAX_REASON])
 
 
 def check(text: str) -> Program:
@@ -40,6 +32,7 @@ def check(text: str) -> Program:
         tree = _parse(code)
         _check_contract(tree)
         _Walk(tree).check()
+        TopLevel(code).check(tree.body, {"torch": "torch", "math": "math"})
     except RecursionError:
         raise Rejected("the program is nested too deeply") from None
     return Program(code)
@@ -90,17 +83,15 @@ def _check_signature(arguments: ast.arguments) -> None:
 
 
 class _Walk:
-    """Every node against the lists, and what would run at definition time against a shorter list."""
+    """Every node against the lists."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self._tree = tree
         self._nodes = list(ast.walk(tree))
-        self._modules = {"torch", "math"}  # names bound to allowed modules or to things out of them
         self._own = {
             n.attr for n in self._nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
         }
         self._own |= {n.name for n in self._nodes if isinstance(n, Function)}
-        self._own -= rules.ATTRIBUTES
+        self._own = (self._own - rules.ATTRIBUTES) | {"_replace", "_asdict"}
         self._texts = plain_texts(self._nodes)
 
     def check(self) -> None:
@@ -121,25 +112,29 @@ class _Walk:
                     self._call(node)
                 case ast.Constant(value=str(text)) if id(node) not in self._docstrings:
                     if found := rules.DUNDER_TEXT.search(text):
-                        raise _at(node, f"the string contains {found.group()}")
+                        raise at(node, f"the string contains {found.group()}")
                 case ast.MatchClass():
                     for attribute in node.kwd_attrs:
                         self._attribute(attribute, node)
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    if _is_dunder(name) and name not in rules.DUNDER_METHODS:
+                        raise at(node, f"a class may not define {name}")
                 case ast.ClassDef():
                     self._class(node)
-        self._top_level(self._tree.body)
+                case ast.alias(asname=str(name)):
+                    self._name(name, node)
 
     def _attribute(self, name: str, node: ast.AST) -> None:
         from_re = (
             isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "re"
         )
         if name in rules.ATTRIBUTES or (name == "compile" and not from_re):
-            raise _at(node, f".{name} is not allowed: programs compute on tensors, without files or system")
-        if name.startswith("__") and name.endswith("__"):
+            raise at(node, f".{name} is not allowed: programs compute on tensors, without files or system")
+        if _is_dunder(name):
             if name not in rules.DUNDER_ATTRIBUTES:
-                raise _at(node, f".{name} is not allowed: no double-underscore attributes")
-        elif name.startswith("_") and name not in self._own | {"_replace", "_asdict"}:
-            raise _at(node, f".{name} is not allowed: no private attributes")
+                raise at(node, f".{name} is not allowed: no double-underscore attributes")
+        elif name.startswith("_") and name not in self._own:
+            raise at(node, f".{name} is not allowed: no private attributes")
 
     def _format(self, node: ast.Attribute) -> None:
         """What is formatted stands in plain sight: `"{0.a.b}".format(x)` walks attributes."""
@@ -147,42 +142,42 @@ class _Walk:
             case ast.Constant(value=str(text)):
                 texts = [text]
             case ast.Name(id=name) if name in self._texts:
-                texts = self._texts[name]
+                texts, self._texts[name] = self._texts[name], []  # each is looked at once
             case _:
-                raise _at(node, f".{node.attr} needs a plain string in front of it; an f-string does it too")
+                raise at(node, f".{node.attr} needs a plain string in front of it; an f-string does it too")
         for field in (field for text in texts for field in re.findall(r"\{([^{}:!]*)", text)):
             for name in re.findall(r"\.(\w+)", field):
                 self._attribute(name, node)
 
     def _name(self, name: str, node: ast.AST) -> None:
         if name in ("getattr", "hasattr") and id(node) not in self._called:
-            raise _at(node, f"{name} may only be called, with the attribute's name as a plain string")
-        if name in rules.NAMES or (name.startswith("__") and name.endswith("__") and name != "__name__"):
-            raise _at(node, f"{name} is not allowed")
+            raise at(node, f"{name} may only be called, with the attribute's name as a plain string")
+        # Only read: bound to "__main__" it would wake the main guard.
+        read = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and name == "__name__"
+        if name in rules.NAMES or (_is_dunder(name) and not read):
+            raise at(node, f"{name} is not allowed")
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 self._module(alias.name, node)
-                self._modules.add(alias.asname or alias.name.split(".")[0])
             return
         if node.level:
-            raise _at(node, "relative imports are not allowed")
+            raise at(node, "relative imports are not allowed")
         self._module(node.module or "", node)
         for alias in node.names:
             if alias.name == "*":
-                raise _at(node, f"`from {node.module} import *` is not allowed; name what you need")
+                raise at(node, f"`from {node.module} import *` is not allowed; name what you need")
             self._attribute(alias.name, node)
-            self._modules.add(alias.asname or alias.name)
 
     def _module(self, name: str, node: ast.AST) -> None:
         if name.split(".")[0] not in rules.MODULES:
             allowed = (
                 "torch, torch.nn.functional, numpy, math, re, copy, collections, itertools, functools, typing"
             )
-            raise _at(node, f"import of {name[:60]} is not allowed; use {allowed}")
+            raise at(node, f"import of {name[:60]} is not allowed; use {allowed}")
         if "." in name and name not in rules.SUBMODULES:
-            raise _at(node, f"import of {name[:80]} is not allowed")
+            raise at(node, f"import of {name[:80]} is not allowed")
 
     def _call(self, node: ast.Call) -> None:
         """getattr and hasattr only with a name in plain sight; type with one argument."""
@@ -192,80 +187,16 @@ class _Walk:
                     case [_, ast.Constant(value=str(name)), *_] if name not in rules.FORMATS:
                         self._attribute(name, node)
                     case _:
-                        raise _at(node, f"{function} needs the attribute's name as a plain string")
+                        raise at(node, f"{function} needs the attribute's name as a plain string")
             case ast.Name(id="type") if len(node.args) != 1 or node.keywords:
-                raise _at(node, "type(...) with several arguments is not allowed")
+                raise at(node, "type(...) with several arguments is not allowed")
 
     def _class(self, node: ast.ClassDef) -> None:
         if node.keywords:
-            raise _at(node, "class keywords such as metaclass= are not allowed")
-        for item in node.body:
-            if (
-                isinstance(item, Function)
-                and item.name.startswith("__")
-                and item.name not in rules.DUNDER_METHODS
-            ):
-                raise _at(item, f"a class may not define {item.name}")
-
-    def _top_level(self, body: list[ast.stmt]) -> None:
-        """Only imports, functions, classes, constants: nothing may happen before merge_models is called."""
-        for node in body:
-            match node:
-                case ast.Import() | ast.ImportFrom() | ast.Pass():
-                    continue
-                case ast.FunctionDef() | ast.AsyncFunctionDef():
-                    self._definition(node)
-                case ast.ClassDef():
-                    for expression in (*node.decorator_list, *node.bases):
-                        self._pure(expression)
-                    self._top_level(node.body)
-                case ast.Assign() | ast.AnnAssign():
-                    self._constant(node)
-                case ast.Expr(value=ast.Constant()):
-                    continue
-                case ast.If() if is_main_guard(node):
-                    continue
-                case _:
-                    what = ast.unparse(node).split("\n")[0][:60]
-                    raise _at(node, f"runs at import: `{what}`; keep to imports, functions, constants")
-
-    def _constant(self, node: ast.Assign | ast.AnnAssign) -> None:
-        self._pure(node)
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        for target in targets:
-            if any(isinstance(part, ast.Attribute | ast.Subscript) for part in ast.walk(target)):
-                raise _at(node, "only plain names may be assigned outside of functions")
-
-    def _definition(self, node: Function) -> None:
-        arguments = node.args
-        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        every += [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
-        annotations = [a.annotation for a in every] + [node.returns]
-        for expression in (*node.decorator_list, *arguments.defaults, *arguments.kw_defaults, *annotations):
-            if expression is not None:
-                self._pure(expression)
-        for decorator in node.decorator_list:
-            self._callee(decorator)
-
-    def _pure(self, tree: ast.AST) -> None:
-        """What is evaluated while defining may call only allowed modules and harmless builtins."""
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                self._callee(node.func)
-            elif isinstance(node, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
-                raise _at(node, "only constants may be computed outside of functions")
-
-    def _callee(self, function: ast.expr) -> None:
-        root = function.func if isinstance(function, ast.Call) else function
-        while isinstance(root, ast.Attribute | ast.Subscript):
-            root = root.value
-        if isinstance(root, ast.Constant):  # a method of a literal
-            return
-        known = self._modules | rules.PURE_BUILTINS
-        if not isinstance(root, ast.Name) or root.id not in known:
-            raise _at(function, f"`{ast.unparse(function)[:60]}` is called outside of a function")
+            raise at(node, "class keywords such as metaclass= are not allowed")
+        if _is_dunder(node.name):
+            raise at(node, f"no class may be named {node.name}")
 
 
-def _at(node: ast.AST, reason: str) -> Rejected:
-    number = getattr(node, "lineno", 0)
-    return Rejected(f"line {number}: {reason}")
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")

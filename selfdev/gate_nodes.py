@@ -1,4 +1,4 @@
-"""Questions the gate asks about parts of a program's tree."""
+"""What the gate asks about parts of a program's tree, and how it refuses one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,23 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 
+from selfdev.errors import one_line
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+MAX_REASON = 300
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.expr_context, ast.operator)
+
+
+class Rejected(Exception):
+    """The text is no program in the contract; `str(error)` tells its writer why in 300 characters."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(one_line(reason)[:MAX_REASON])
+
+
+def at(node: ast.AST, reason: str) -> Rejected:
+    """The refusal of a node, with its line."""
+    return Rejected(f"line {getattr(node, 'lineno', 0)}: {reason}")
 
 
 def own_nodes(function: ast.AST) -> Iterator[ast.AST]:

@@ -83,3 +83,19 @@ PURE_BUILTINS = {
     *("min", "max", "sum", "abs", "round", "sorted", "reversed", "enumerate", "zip", "slice", "object"),
     *("staticmethod", "classmethod", "property", "super", "isinstance", "pow", "divmod", "any", "all"),
 }
+
+# Decorators, by the last part of where they come from, that do not call what they are put on.
+DECORATORS = {
+    *(
+        "staticmethod",
+        "classmethod",
+        "property",
+        "cached_property",
+        "abstractmethod",
+        "dataclass",
+        "overload",
+    ),
+    *("lru_cache", "cache", "total_ordering", "unique", "final", "runtime_checkable", "no_type_check"),
+    *("no_grad", "inference_mode", "enable_grad", "set_grad_enabled", "autocast", "vmap", "grad"),
+    *("custom_fwd", "custom_bwd", "once_differentiable"),
+}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,9 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from selfdev.errors import SelfdevError
-from selfdev.questions import Question, Task
+from selfdev.questions import Question, Task, check_apart
 from selfdev.records import Score
+from selfdev.scorer import no_template
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +54,8 @@ class LivingModel(LM):  # type: ignore[misc]
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
+        if not self._engine.tokenizer.chat_template:
+            raise no_template(self._engine.tokenizer)
         text: str = self._engine.tokenizer.apply_chat_template(
             chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
         )
@@ -134,6 +138,7 @@ def load(name: str, shots: int, path: str | None = None, dev_from_test: int = 0)
         order = {"dev": order["test"][:dev_from_test], "test": order["test"][dev_from_test:]}
     no_dev = "" if dev_split or dev_from_test else NO_DEV.format(name)
     asked = () if no_dev else order["dev"]
+    check_apart(f"lm-eval:{name}", *(map(_whole, part) for part in (asked, order["test"])))
     source = Harness(name, {"dev": dev, "test": test})
     return Task(f"lm-eval:{name}", asked, order["test"], no_dev=no_dev, source=source)
 
@@ -143,7 +148,7 @@ def _task(name: str, path: str | None, shots: int, split: str | None = None) -> 
 
     `split` is what it asks instead of its own test split.
     """
-    loaded = TaskManager(include_path=path).load(name)
+    loaded = _manager(name, path).load(name)
     if list(loaded["tasks"]) != [name]:
         raise SelfdevError(f"task {name!r} of lm-evaluation-harness is a group; name one of its tasks.")
     task = loaded["tasks"][name]
@@ -153,6 +158,28 @@ def _task(name: str, path: str | None, shots: int, split: str | None = None) -> 
         task.set_config(key="test_split", value=split)
     task.set_fewshot_seed(seed=EXAMPLES_SEED)
     return task
+
+
+def _manager(name: str, path: str | None) -> Any:
+    """The harness's tasks and those of a folder; SelfdevError when this one is not among them."""
+    if path is not None and not Path(path).is_dir():
+        raise SelfdevError(f"path is {path} and must be a folder with YAML tasks for lm-eval; give one.")
+    if path is not None:
+        own = TaskManager(include_path=path, include_defaults=False)
+        if name in own.all_tasks:
+            return own
+    if name not in _defaults().all_tasks:
+        raise SelfdevError(
+            f"task lm-eval:{name} is unknown to lm-evaluation-harness; `lm-eval ls tasks` names its tasks,"
+            " and path is for a folder with your own."
+        )
+    return _defaults()
+
+
+@cache
+def _defaults() -> Any:
+    """The harness's own tasks, thousands of files that take long to read."""
+    return TaskManager()
 
 
 def _dev_split(task: Any) -> str | None:
@@ -168,7 +195,19 @@ def _questions(task: Any) -> tuple[Question, ...]:
     docs = list(task.eval_docs)
     places = list(range(len(docs)))
     random.Random(0).shuffle(places)
-    return tuple(Question(str(task.doc_to_text(docs[place])), str(place)) for place in places)
+    return tuple(
+        Question(str(task.doc_to_text(docs[place])), str(place), choices=_choices(task, docs[place]))
+        for place in places
+    )
+
+
+def _choices(task: Any, doc: Any) -> tuple[str, ...]:
+    return tuple(map(str, task.doc_to_choice(doc))) if task.get_config("doc_to_choice") is not None else ()
+
+
+def _whole(question: Question) -> str:
+    """A question with its choices: some tasks have nothing else that tells one from another."""
+    return "\n".join((question.prompt, *question.choices))
 
 
 def score(
@@ -179,17 +218,18 @@ def score(
     *,
     shots: int | None = None,
     batch: int = 64,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
+    chat: bool = False,
 ) -> Score:
     """Score of the seed with these weights swapped in, on the first `limit` (0: all) questions of a task.
 
     `folder` holds YAML tasks of your own. SelfdevError when the task's metrics say no right or wrong.
     """
+    manager = _manager(task, str(folder) if folder else None)
     engine.swap(tensors)
-    manager = TaskManager(include_path=str(folder) if folder else None)
     found = simple_evaluate(
         model=LivingModel(engine, batch), tasks=[task], num_fewshot=shots, limit=limit or None,
-        task_manager=manager, bootstrap_iters=0, log_samples=True,
+        task_manager=manager, bootstrap_iters=0, log_samples=True, apply_chat_template=chat,
     )  # fmt: skip
     return read_score(found, task)
 

@@ -21,24 +21,38 @@ Pair = tuple[str, list[str]]  # gold answer, and texts; the last expression of o
 SECONDS = 2.0  # processor time of one comparison; comparisons of MATH answers took 0.19 at most
 LONGEST = 600  # characters at the end of a reply that math-verify searches where there is no box
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
-_MATH = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_ANSWER = re.compile(r"answer is:?\s*(.+?)(?:\s*I hope it is correct.*)?$", re.IGNORECASE | re.MULTILINE)
+_MATH = re.compile(r"\$\$?|\\[(\[]")
+_ENDS = {"$$": "$$", "$": "$", r"\(": r"\)", r"\[": r"\]"}
+_ANSWER = re.compile(
+    r"answer is:?\s*(.+?)(?:(?<!\s)\s*I hope it is correct.*)?$", re.IGNORECASE | re.MULTILINE
+)
 _NOISE = re.compile(r"\\left|\\right|\\displaystyle|\\[!,;:> ]|\\\$|\$|\\?%|\^\\circ|\^\{\\circ\}|\s")
 _WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox|textrm)\{([^{}]*)\}")
 
 
 def boxed(text: str) -> str | None:
     r"""What stands in the last `\boxed{}` (or `\fbox{}`, or `\boxed 7`); None where none is complete."""
+    ends = _closing(text)
     for match in reversed(list(_BOX.finditer(text))):
-        if text[match.end() : match.end() + 1] != "{":
-            short = re.match(r"\\[A-Za-z]+|[^\s$}]+", text[match.end() :])
+        start = match.end()
+        if text[start : start + 1] != "{":
+            short = re.match(r"\\[A-Za-z]+|[^\s$}]+", text[start:])
             return short[0] if short else None
-        depth = 0
-        for place in range(match.end(), len(text)):
-            depth += (text[place] == "{") - (text[place] == "}")
-            if depth == 0:
-                return text[match.end() + 1 : place].strip()
+        if start in ends:
+            return text[start + 1 : ends[start]].strip()
     return None
+
+
+def _closing(text: str) -> dict[int, int]:
+    """The place of each opening brace that is closed, and that of its closing brace."""
+    ends: dict[int, int] = {}
+    waiting: list[int] = []
+    for brace in re.finditer(r"[{}]", text):
+        if brace[0] == "{":
+            waiting.append(brace.start())
+        elif waiting:
+            ends[waiting.pop()] = brace.start()
+    return ends
 
 
 def gold(answer: str) -> str:
@@ -94,8 +108,19 @@ def _called_answer(text: str) -> str | None:
 
 
 def _last_math(text: str) -> str | None:
-    found = list(_MATH.finditer(text))
-    return next(filter(None, found[-1].groups())) if found else None
+    """What stands last between dollars or their like; a mark that is never closed is passed over."""
+    last, place = None, 0
+    never: set[str] = set()  # marks without an end from here on: looked for once, not from each of them
+    while match := _MATH.search(text, place):
+        place = match.start() + 1
+        for mark in dict.fromkeys((match[0], match[0].replace("$$", "$"))):
+            begin = match.start() + len(mark)
+            end = -1 if mark in never else text.find(_ENDS[mark], begin + 1)
+            if end >= 0:
+                last, place = text[begin:end], end + len(_ENDS[mark])
+                break
+            never.add(mark)
+    return last
 
 
 def _verify(pairs: Sequence[Pair], processes: int) -> list[bool]:

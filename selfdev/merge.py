@@ -19,7 +19,7 @@ from selfdev.checkpoints import (
 )
 from selfdev.errors import SelfdevError
 from selfdev.library import load_program
-from selfdev.records import Program, State
+from selfdev.records import MOST_GIB, MOST_SECONDS, Program, State
 from selfdev.sandbox import Limits, ServerProcess
 from selfdev.sandbox.layers import in_words
 from selfdev.stream import Put, Streamed, run_program
@@ -31,7 +31,8 @@ Experts = Mapping[str, Path | str] | Iterable[tuple[str, Path | str]]
 class MergeResult:
     """How a merge ended. `seconds` is the program's wall time; `out` the checkpoint, None when none was
     written; `copy_of` the model the result equals, if any; `parameters` the values the program ran with;
-    `blocks` in how many parts, one after another: a local program runs layer by layer."""
+    `blocks` in how many parts, one after another: a local program runs layer by layer; `stderr` the last
+    lines of what it printed."""
 
     program: str
     state: State
@@ -42,6 +43,7 @@ class MergeResult:
     weights_hash: str | None = None
     parameters: dict[str, object] = field(default_factory=dict)
     blocks: int = 1
+    stderr: str = ""
 
 
 def merge(
@@ -72,6 +74,8 @@ def merge(
     named = list(experts.items()) if isinstance(experts, Mapping) else list(experts)
     _check_names([name for name, _ in named])
     target = Path(out) if out is not None else None
+    _check_limit("timeout", timeout, MOST_SECONDS, "seconds")
+    _check_limit("memory", memory, MOST_GIB, "GiB")
     check_shard_size(shard_size)
     if target is not None:
         check_free(target)
@@ -120,7 +124,15 @@ def _result(title: str, program: Program, done: Streamed, target: Path | None) -
         weights_hash=outcome.weights_hash,
         parameters=gate.parameters(program.code),
         blocks=done.blocks,
+        stderr=outcome.stderr,
     )
+
+
+def _check_limit(name: str, value: float, most: float, unit: str) -> None:
+    if not 0 < value <= most:
+        raise SelfdevError(
+            f"{name} is {value:g} and must be above 0 and at most {most:,} {unit}; give such a number"
+        )
 
 
 def _check_names(names: list[str]) -> None:

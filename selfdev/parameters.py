@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 
 from selfdev.errors import SelfdevError
 
+DEEPEST = 20  # lists in lists of a value; Python itself reads 200 parentheses
 _UPPER_CASE = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
@@ -28,17 +30,24 @@ def set_parameters(code: str, values: Mapping[str, object]) -> str:
             there = ", ".join(constants) or "none"
             raise SelfdevError(f"{name} is no parameter of this program; it has {there}: use one of these")
         if not _plain(value):
-            raise SelfdevError(f"{name}={value!r} is no JSON value with finite numbers; give such a value")
+            raise SelfdevError(
+                f"{name}={reprlib.repr(value)} is no JSON value with finite numbers, nested at most {DEEPEST}"
+                " times; give such a value"
+            )
     raw = code.encode()
     starts = [0]
     for line in raw.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     replaced = [(node, values[name]) for name, node in constants.items() if name in values]
-    for node, value in sorted(replaced, key=lambda item: item[0].lineno, reverse=True):
+    for node, value in sorted(replaced, key=_place, reverse=True):
         begin = starts[node.lineno - 1] + node.col_offset
         end = starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
         raw = raw[:begin] + repr(value).encode() + raw[end:]
     return raw.decode()
+
+
+def _place(replaced: tuple[ast.expr, object]) -> tuple[int, int]:
+    return replaced[0].lineno, replaced[0].col_offset
 
 
 def _constants(code: str) -> dict[str, ast.expr]:
@@ -60,14 +69,16 @@ def _is_literal(node: ast.expr) -> bool:
     return True
 
 
-def _plain(value: object) -> bool:
+def _plain(value: object, depth: int = 0) -> bool:
+    if depth > DEEPEST:
+        return False
     match value:
         case None | bool() | int() | str():
             return True
         case float():
             return math.isfinite(value)
         case list() | tuple():
-            return all(_plain(item) for item in value)
+            return all(_plain(item, depth + 1) for item in value)
         case dict():
-            return all(isinstance(key, str) and _plain(item) for key, item in value.items())
+            return all(isinstance(key, str) and _plain(item, depth + 1) for key, item in value.items())
     return False

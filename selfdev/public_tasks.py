@@ -48,6 +48,11 @@ def load_gsm8k(shots: int = 5, path: str | None = None, dev_from_test: int = 0) 
     """GSM8K; each question has `shots` train questions in front, drawn as the harness draws them."""
     rows = _splits("gsm8k", path, ("question", "answer"), GSM8K_ID, ("main",))
     pool = rows.train or rows.test
+    if shots >= len(pool):
+        raise SelfdevError(
+            f"task gsm8k has {len(pool)} questions in {rows.source} to take examples from and shots is"
+            f" {shots}; lower it."
+        )
 
     def posed(row: Row, rng: random.Random, is_in_pool: bool) -> Question:
         drawn = _examples(row, pool, shots, rng) if is_in_pool else rng.sample(pool, shots)
@@ -121,9 +126,9 @@ def _splits(name: str, path: str | None, keys: Sequence[str], hub: str, parts: S
         return _from_hub(name, hub, parts)
     place = Path(path)
     if place.is_dir():
-        train = read_rows(place / "train.jsonl", keys) if (place / "train.jsonl").exists() else []
-        return _Splits(path, train, read_rows(place / "test.jsonl", keys))
-    return _Splits(path, [], read_rows(place, keys))
+        train = read_rows(place / "train.jsonl", keys, keys) if (place / "train.jsonl").exists() else []
+        return _Splits(path, train, read_rows(place / "test.jsonl", keys, keys))
+    return _Splits(path, [], read_rows(place, keys, keys))
 
 
 def _from_hub(name: str, hub: str, parts: Sequence[str]) -> _Splits:

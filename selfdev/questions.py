@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from selfdev.errors import SelfdevError
 from selfdev.grading import Grader
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from selfdev.engine import Engine
 
 SPLITS = ("dev", "test")
+ExamName = Literal["dev", "finalist_dev", "test"]
 STOPS = ("\nQuestion:", "\n\n")
 Shot = tuple[str, str]  # what is asked in an example, and the answer shown
 
@@ -64,6 +65,15 @@ class Task:
         if name == "dev" and self.no_dev:
             raise SelfdevError(self.no_dev)
         return self.dev if name == "dev" else self.test
+
+
+def exam_questions(task: Task, name: ExamName, sizes: Mapping[str, int]) -> tuple[Question, ...]:
+    """The questions of a stage: dev and finalist_dev are different parts of the dev split."""
+    if name == "test":
+        return task.test[: sizes["test"] or None]
+    start = sizes["dev"]
+    dev = task.split("dev")
+    return dev[:start] if name == "dev" else dev[start : start + sizes["finalist_dev"]]
 
 
 def pose(

@@ -9,6 +9,10 @@ from enum import StrEnum
 from selfdev import stats
 from selfdev.grading import Lead
 
+# What a program may be given at most: beyond any machine, and no number overflows.
+MOST_SECONDS = 1_000_000
+MOST_GIB = 1_000_000
+
 
 class State(StrEnum):
     """How an attempt ended. A program's failure is a stored state, never an exception."""

@@ -173,6 +173,8 @@ def outcomes(turns: Sequence[IterationStats]) -> str:
     numbers = table(head, rows)
     if reasons:
         numbers += table(("iteration", "times", "most frequent reasons"), reasons, "words")
+    printed = {state: text for t in turns for state, text in t.printed.items()}
+    numbers += "".join(_example(state, printed[state]) for state in STATES if state in printed)
     about = "; ".join(f"iteration {t.iteration}: {percent(_yield(t), 0)} scored" for t in turns)
     drawing = svg("".join(parts), "How programs ended", about, 14 + row * max(len(turns), 1))
     keys = legend([(f"state-{state.lower()}", _state_words(state)) for state in used])
@@ -196,6 +198,12 @@ def _stack(turn: IterationStats, y: float, height: float, x: Axis) -> str:
             parts.append(text(left + width / 2, y + height / 2 + 4, share, f"inside on-{state.lower()}"))
         start = end
     return "".join(parts)
+
+
+def _example(state: State, printed: str) -> str:
+    """The last lines that one program printed, folded away."""
+    title = f"Last lines of one that ended as {_state_words(state)}"
+    return f"<details><summary>{title}</summary><pre>{escape(printed)}</pre></details>"
 
 
 def _most(failures: dict[str, int], count: int = 6) -> list[tuple[str, int]]:

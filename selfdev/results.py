@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from selfdev.grading import Lead
@@ -43,6 +43,7 @@ class IterationStats:
     dpo: tuple[DpoStep, ...]
     failures: dict[str, int]  # most frequent reasons of programs that did not reach a score
     dev_scores: tuple[float, ...]
+    printed: dict[str, str] = field(default_factory=dict)  # state -> last lines of a program that failed so
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from selfdev import factory
-from selfdev.archive import Archive
+from selfdev.archive import Archive, open_archive
 from selfdev.card import model_card
 from selfdev.checkpoints import (
     Checkpoint,
     ModelView,
     check_finite,
+    check_rows,
     fill,
     lay_out,
     open_checkpoint,
@@ -36,12 +37,13 @@ from selfdev.finish import Candidate, final_examination, test_table, tune_baseli
 from selfdev.library import load_program
 from selfdev.loop import run_loop
 from selfdev.progress import Bars
+from selfdev.questions import exam_questions
 from selfdev.records import Program
 from selfdev.results import DpoStep, RunResult
 from selfdev.sandbox import Limits, Sandbox, protections
 from selfdev.sandbox.layers import in_words, missing, refusal
 from selfdev.tasks import Task, load_task
-from selfdev.workers import Setup, Workers, exam_questions
+from selfdev.workers import Setup, Workers
 
 CHANGEABLE = ("workers", "controls")  # may differ when a run goes on: its own results stay the same
 
@@ -61,8 +63,7 @@ def run_config(config: Config, folder: Path) -> RunResult:
     check_confinement(config)
     models = open_models(config)
     check_questions(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = Archive(folder / "archive.sqlite", create=True)
+    archive = open_archive(folder)
     try:
         settle_config(config, folder, archive)
         if archive.get("best") is None:
@@ -88,6 +89,8 @@ def open_models(config: Config) -> Models:
     named = config.models.experts.items()
     experts = tuple(open_checkpoint(model_folder(path), name, seed) for name, path in named)
     shown = views(seed, experts, config.models.scope, _dtype(config))
+    for expert in experts:
+        check_rows(seed, expert, seed.slots)  # in scope or not: experts are scored as they are
     named_factory = config.factory.model
     writes = seed if named_factory is None else open_checkpoint(model_folder(named_factory), "factory")
     check_finite(shown)

@@ -57,13 +57,18 @@ def prepare(
     return Exam(tuple(questions), tuple(batches), limit, tuple(stops), grader, lead, batch)
 
 
+def no_template(tokenizer: Any) -> SelfdevError:
+    """What to say where a chat is asked of a tokenizer without a template."""
+    return SelfdevError(
+        f"task.chat is true and the tokenizer of {tokenizer.name_or_path} has no chat template; set it to"
+        " false."
+    )
+
+
 def rendered(tokenizer: Any, question: Question) -> str:
     """A question and its examples as a conversation, by the tokenizer's chat template."""
     if not tokenizer.chat_template:
-        raise SelfdevError(
-            f"task.chat is true and the tokenizer of {tokenizer.name_or_path} has no chat template; set it to"
-            " false."
-        )
+        raise no_template(tokenizer)
     messages = question.messages or (question.prompt,)
     turns = [{"role": ("user", "assistant")[i % 2], "content": m} for i, m in enumerate(messages)]
     text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)

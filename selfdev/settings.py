@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from selfdev.errors import SelfdevError
+from selfdev.records import MOST_GIB, MOST_SECONDS
 from selfdev.settings_task import Section as Section
 from selfdev.settings_task import Task as Task
 
@@ -177,8 +178,10 @@ class Dpo(Section):
 class SandboxLimits(Section):
     """What a generated program may use. PAPER.md: timeout, not known."""
 
-    seconds: float = Field(default=10.0, gt=0, description="Wall time of one program, seconds.")
-    memory_gb: float = Field(default=4.0, gt=0, description="Memory of one program, GiB.")
+    seconds: float = Field(
+        default=10.0, gt=0, le=MOST_SECONDS, description="Wall time of one program, seconds."
+    )
+    memory_gb: float = Field(default=4.0, gt=0, le=MOST_GIB, description="Memory of one program, GiB.")
     accept_weaker: bool = Field(
         default=False,
         description="Go on where this machine lacks a confinement layer; only for programs you trust.",

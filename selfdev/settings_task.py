@@ -17,7 +17,7 @@ MATH_SHOTS = 4  # Minerva's prompt has no more
 class Section(BaseModel):
     """A part of the config: nothing in it can be changed and no unknown key gets in."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Task(Section):

@@ -34,6 +34,8 @@ def load_task(
     `grader` (default number) is for files; `dev_from_test` takes so many questions of a public task's test
     split for dev.
     """
+    if path is not None and (name == "lab" or name.endswith(".jsonl")):
+        raise SelfdevError(f"path is for gsm8k, math and lm-eval and the task is {name}; leave it out.")
     if name == "lab":
         return _lab(shots)
     if name in ("gsm8k", "math"):
@@ -73,7 +75,7 @@ def _lab(shots: int) -> Task:
 def _jsonl(path: Path, shots: int, grader: Grader) -> Task:
     """Rows in a fixed random order: examples, then one half dev and one half test."""
     first: dict[str, Row] = {}  # a repeated question would leak from dev into test
-    for row in read_rows(path, ("question", "answer")):
+    for row in read_rows(path, ("question", "answer"), maybe=("solution", "choices")):
         first.setdefault(normalised(str(row["question"])), row)
     rows = list(first.values())
     random.Random(0).shuffle(rows)
@@ -89,7 +91,7 @@ def _jsonl(path: Path, shots: int, grader: Grader) -> Task:
 def _question(path: Path, row: Row, grader: Grader) -> Question:
     """A row as a question without examples; a choice is known by its letter."""
     text, answer, choices = str(row["question"]), str(row["answer"]), row.get("choices") or ()
-    if not isinstance(choices, list | tuple) or (grader == "choice" and letter_of(answer, choices) is None):
+    if grader == "choice" and letter_of(answer, choices) is None:
         raise SelfdevError(
             f"{path}: {text[:60]!r} has the answer {answer!r} and the choices {choices!r}; the grader choice"
             " needs a list of choices, and one of them, or its letter, as the answer."

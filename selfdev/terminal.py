@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from selfdev.answer import digits_of
+from selfdev.errors import one_line
 from selfdev.findings import duration, findings, p_value, percent
 from selfdev.results import IterationStats, RunResult, TestRow
 
@@ -180,9 +182,11 @@ def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         return "\n".join(f"{name}: {_words(inner)}" for name, inner in value.items())
     if isinstance(value, Path | str):
-        return str(value)
+        return "\n".join(map(one_line, str(value).splitlines()))  # a program's text must not steer a terminal
     if isinstance(value, Sequence):
         return ", ".join(_words(inner) for inner in value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return digits_of(value)
     return str(value)
 
 

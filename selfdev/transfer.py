@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfdev.answer import to_json
-from selfdev.archive import Archive
+from selfdev.archive import Archive, open_archive
 from selfdev.checkpoints import Checkpoint
 from selfdev.collect import config_of, finished_archive
 from selfdev.config import Config
@@ -56,8 +56,7 @@ def transfer_run(run: Path, config: Config, out: Path) -> TransferResult:
     check_confinement(config)
     models = open_models(config)
     check_questions(config)
-    out.mkdir(parents=True, exist_ok=True)
-    archive = Archive(out / "archive.sqlite", create=True)
+    archive = open_archive(out)
     try:
         settle_home(home, out, archive)
         settle_config(config, out, archive)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfdev import gate
-from selfdev.archive import Archive
+from selfdev.archive import Archive, open_archive
 from selfdev.collect import tested
 from selfdev.config import Config
 from selfdev.controls import Searcher, cost, search_coefficients
@@ -65,8 +65,7 @@ def tune(
     models = open_models(config)
     check_questions(config)
     space = space_of(method, len(models.experts), [s.name for s in models.shown[0].slots], by_layer)
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = Archive(folder / "archive.sqlite", create=True)
+    archive = open_archive(folder)
     try:
         settle_config(config, folder, archive)
         _settle_search(archive, folder, {"method": method, "by_layer": by_layer, "strategy": strategy})

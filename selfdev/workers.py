@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from selfdev import gate, sanity
 from selfdev.checkpoints import Checkpoint, ModelView, tensor, views
@@ -20,11 +20,13 @@ from selfdev.errors import SelfdevError
 from selfdev.fingerprint import change, fingerprint, nearest
 from selfdev.grading import Grader, Lead
 from selfdev.heap import keep_freed_memory
+from selfdev.offspring import die_with
+from selfdev.questions import ExamName, exam_questions
 from selfdev.race import blocks, is_hopeless
 from selfdev.records import Outcome, Program, Score, State
 from selfdev.sandbox import Limits, Sandbox
 from selfdev.scorer import prepare, score
-from selfdev.tasks import Question, Task, load_task
+from selfdev.tasks import Task, load_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from selfdev.engine import Engine
     from selfdev.scorer import Exam
 
-ExamName = Literal["dev", "finalist_dev", "test"]
 Subject = Checkpoint | tuple[str, int]  # a whole model, or a program's code and seed
 
 
@@ -133,7 +134,7 @@ class Workers:
                 # Few in advance: an interrupt then has little to wait for.
                 while todo and len(running) < 8:
                     place, job = todo.pop()
-                    running[self._pool.submit(work, *job)] = place
+                    running[self._pool.submit(_do, work, job)] = place
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         except BrokenProcessPool:
@@ -158,12 +159,30 @@ class _State:
     writer: Engine | None = None  # holds the factory; made when there is something to write
 
 
-_state: _State  # set once per worker process by _start
+_state: _State  # set once per worker process by _start, or else:
+_trouble: Exception | None = None
 
 
 def _start(setup: Setup, parent: int) -> None:
-    global _state
-    _die_with(parent)
+    """Make the state; what stops that is kept for the first job: the pool would only say that it broke."""
+    global _state, _trouble
+    die_with(parent)
+    try:
+        _state = _made(setup)
+    except SelfdevError as error:
+        _trouble = error
+    except Exception as error:
+        _trouble = RuntimeError(f"a worker process could not start: {type(error).__name__}: {error}")
+        _trouble.__cause__ = error
+
+
+def _do(work: Any, job: tuple[Any, ...]) -> Any:
+    if _trouble is not None:
+        raise _trouble
+    return work(*job)
+
+
+def _made(setup: Setup) -> _State:
     import torch
 
     from selfdev.engine import Engine
@@ -172,17 +191,17 @@ def _start(setup: Setup, parent: int) -> None:
     torch.set_flush_denormal(True)
     keep_freed_memory()
     models = views(setup.seed, setup.experts, setup.scope, setup.dtype)
-    limits = Limits(setup.seconds, setup.memory_gb)
-    sets = {"models": models, "probes": setup.probes}
+    sets, limits = {"models": models, "probes": setup.probes}, Limits(setup.seconds, setup.memory_gb)
     sandbox = Sandbox(sets, limits, accept_weaker=setup.accept_weaker)
     task = load_task(
         setup.task, setup.shots, path=setup.path, grader=setup.grader, dev_from_test=setup.dev_from_test
     )
-    _state = _State(setup, sandbox, Engine(setup.seed.path), {}, {}, task)
+    known: dict[str, np.ndarray] = {}
     for name, code in setup.known.items():
         run = sandbox.run(Program(code), 0, on="probes")
         if run.tensors is not None:
-            _state.known[name] = change(setup.probes, run.tensors)
+            known[name] = change(setup.probes, run.tensors)
+    return _State(setup, sandbox, Engine(setup.seed.path), known, {}, task)
 
 
 def _write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray) -> list[str]:
@@ -279,25 +298,3 @@ def _exam(name: ExamName, start: int = 0, stop: int | None = None) -> Exam:
             source=task.source, split="test" if name == "test" else "dev",
         )  # fmt: skip
     return _state.exams[key]
-
-
-def exam_questions(task: Task, name: ExamName, sizes: Mapping[str, int]) -> tuple[Question, ...]:
-    """The questions of a stage: dev and finalist_dev are different parts of the dev split."""
-    if name == "test":
-        return task.test[: sizes["test"] or None]
-    start = sizes["dev"]
-    dev = task.split("dev")
-    return dev[:start] if name == "dev" else dev[start : start + sizes["finalist_dev"]]
-
-
-def _die_with(parent: int) -> None:
-    """Ask Linux to end this process with its parent, so that kill -9 of the driver leaves nothing behind."""
-    import ctypes
-    import signal
-    import sys
-
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle

@@ -11,9 +11,10 @@ import numpy as np
 
 from selfdev.config import Config, parse_config
 from selfdev.dpo import TextPair
+from selfdev.questions import ExamName
 from selfdev.records import Outcome, Score, State
 from selfdev.results import DpoStep
-from selfdev.workers import ExamName, Probed, Subject, Tried, Workers
+from selfdev.workers import Probed, Subject, Tried, Workers
 
 T = TypeVar("T")
 QUESTIONS = 20

@@ -61,12 +61,20 @@ def test_choices_of_a_file(tmp_path: Path) -> None:
     assert (graded["strict"], graded["flexible"]) == (0, 1)
 
 
+@pytest.mark.parametrize("task", ["gsm8k", "math", "exact"])
+def test_answers_that_are_no_unicode_are_graded(tmp_path: Path, task: str) -> None:
+    write(tmp_path / "a.jsonl", [{"response": "#### \\boxed{7\ud800}", "answer": "7"}])
+    assert command("answers", "grade", str(tmp_path / "a.jsonl"), "--task", task)["n"] == 1
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
         ({"response": "1"}, "line 2 has no answer"),
         ({"answer": "1"}, "line 2 has no text response"),
         ({"answer": "1", "response": 1}, "line 2 has no text response"),
+        ({"answer": "A", "response": "A", "choices": 5}, "line 2 has 5 for choices; give a list"),
+        ({"answer": "A", "response": "A", "choices": [1, 2]}, r"line 2 has \[1, 2\] for choices"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, row: dict[str, Any], words: str) -> None:
@@ -118,6 +126,26 @@ def test_show_prompt_with_the_chat_template(tmp_path: Path, family: Family) -> N
     chat = api.show_prompt(family.seed, str(tmp_path / "q.jsonl"), shots=1, chat=True)
     # The family's template writes one message behind the other, without what stands between them.
     assert chat.prompt == plain.prompt.replace("\n\n", "").replace("Answer: #", "Answer:#")
+
+
+def test_outputs_with_a_byte_order_mark_are_graded(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + b'{"response": "#### 1", "answer": "1"}')
+    assert api.answers_grade(tmp_path / "a.jsonl", "gsm8k").strict == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": "gsm8k", "grader": "exact"}, r"grader is for \.jsonl files and the task is gsm8k"),
+        ({"task": "lab", "path": "nope"}, "path is for gsm8k, math and lm-eval and the task is lab"),
+    ],
+)
+def test_an_option_that_a_task_does_not_use_is_refused(
+    options: dict[str, Any], words: str, family: Family
+) -> None:
+    for verb in (api.score, api.show_prompt):
+        with pytest.raises(SelfdevError, match=words):
+            verb(family.seed, **options)
 
 
 def test_an_unknown_grader_is_refused(tmp_path: Path, family: Family) -> None:

@@ -397,3 +397,26 @@ def test_draft_that_never_appears_leaves_nothing(family: Family, tmp_path: Path)
     with drafted(open_checkpoint(family.seed, "seed"), tmp_path / "out") as draft:
         assert [path.name for path in tmp_path.iterdir()] == [draft.folder.name]
     assert not any(tmp_path.iterdir())
+
+
+def test_folders_above_a_draft_go_with_it_unless_they_were_there(family: Family, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with drafted(open_checkpoint(family.seed, "seed"), tmp_path / "here" / "new" / "deep" / "out"):
+        assert (tmp_path / "here" / "new" / "deep").is_dir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+
+
+@pytest.mark.parametrize("size", ["0KB", "-5KB", "0.0GB", "infGB"])
+def test_shard_size_of_nothing(size: str) -> None:
+    with pytest.raises(SelfdevError, match="a number above 0"):
+        check_shard_size(size)
+
+
+def test_an_opened_model_has_an_absolute_path_and_keeps_links(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "linked").symlink_to(family.seed)
+    monkeypatch.chdir(tmp_path)
+    opened = open_checkpoint("linked", "seed")
+    assert opened.path == tmp_path / "linked"
+    assert {slot.file.parent for slot in opened.slots.values()} == {tmp_path / "linked"}

@@ -231,6 +231,7 @@ def test_interrupted_run_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> N
         "merge ties --seed S --expert name",
         "merge ties --seed S --expert a=A --param X",
         "merge ties --seed S --expert a=A --param X=word",
+        f"merge ties --seed S --expert a=A --param X={'9' * 5_000}",
         "score M --limit=-1",
         "lab build",
     ],

@@ -159,6 +159,10 @@ def test_all_problems_are_told_at_once(small: Path) -> None:
         ("baselines.tis=[{}]", "baselines.tis is not a built-in program, the nearest is ties"),
         ("baselines.ties=[{WIGHT: 1}]", "WIGHT is no parameter of this program"),
         ("pairs.top=0.9", "less than or equal to 0.5"),
+        ("sandbox.seconds=.inf", "sandbox.seconds is inf and must be"),
+        ("sandbox.memory_gb=1e300", "sandbox.memory_gb is 1e+300 and must be less than or equal to 1000000"),
+        ("dpo.learning_rate=.inf", "dpo.learning_rate is inf and must be a finite number"),
+        ("baselines.ties=[{WEIGHT: &a [*a]}]", "nested at most 20 times"),
     ],
 )
 def test_bad_values_are_refused_with_the_rule(small: Path, override: str, words: str) -> None:
@@ -172,6 +176,8 @@ def test_bad_values_are_refused_with_the_rule(small: Path, override: str, words:
         ("=3", "section.key=value"),
         ("name.first=3", "name is a value, not a section"),
         ("factory.programs=[", "not valid YAML"),
+        ("factory.programs=2001-99-99", "not valid YAML"),
+        ("factory.programs=" + "[" * 5000, "nested too deeply"),
     ],
 )
 def test_bad_overrides_are_refused(small: Path, override: str, words: str) -> None:
@@ -193,6 +199,11 @@ def test_missing_sections_are_named(tmp_path: Path) -> None:
         ("name: [", "not valid YAML"),
         ("models: {experts: {a: x, a: y}}", "line 1 has the key 'a' a second time"),
         ("name: \x00", "not valid YAML"),
+        ("? [a, b]\n: c", "line 1 has the key ['a', 'b'], and a key must be a word"),
+        ("name: " + "[" * 100_000, "not valid YAML: it is nested too deeply"),
+        ("name: 2001-99-99", "not valid YAML: it has a value that cannot be read (month must be in 1..12)"),
+        ("name: !!bool x", "not valid YAML: it has a value that cannot be read"),
+        ("name: !!timestamp x", "not valid YAML: it has a value that cannot be read"),
     ],
 )
 def test_files_that_are_no_config(tmp_path: Path, text: str, words: str) -> None:

@@ -20,10 +20,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import selfdev
-from selfdev import doctor, estimate
+from selfdev import doctor, doctor_measure, estimate
 from selfdev.cli import app
 from selfdev.config import Config
 from selfdev.doctor import Diagnosis, Gpu, Machine, Protection, examine
+from selfdev.doctor_models import look_at
 from selfdev.sandbox import layers, selftest
 from selfdev.terminal_doctor import hours, print_diagnosis
 
@@ -116,6 +117,56 @@ def test_what_differs_without_harm_is_a_note(broken: Family, tmp_path: Path) -> 
     assert "multiply has another chat template" in words
 
 
+@pytest.mark.usefixtures("quick")
+def test_nothing_is_said_of_an_adapter_whose_seed_does_not_open(broken: Family, tmp_path: Path) -> None:
+    (broken.seed / "config.json").write_text("{")
+    for file in broken.experts["add"].iterdir():
+        file.unlink()
+    (broken.experts["add"] / "adapter_config.json").write_text("{}")
+    found = examine(config_of(broken), tmp_path)
+    assert ["seed: " in problem for problem in found.problems] == [True]
+    assert [model.name for model in found.models] == ["multiply", "compare"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_machine_too_small_for_the_run_is_not_measured(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_machine", lambda _: machine(0.5, 100))
+    monkeypatch.setattr(doctor_measure, "measure", None)  # called, it would fail
+    found = examine(config_of(family), tmp_path)
+    assert [estimate.where for estimate in found.estimates] == ["one GPU of 80 GB, assumed"]
+    assert any("GiB of RAM and 0.5 GiB are free" in problem for problem in found.problems)
+
+
+def test_sizes_of_a_model_within_a_model_are_read(broken: Family) -> None:
+    for folder in (broken.seed, *broken.experts.values()):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({"model_type": "outer", "text_config": config}))
+    size = look_at(broken.seed, broken.experts, "mlp").size
+    assert size is not None
+    assert (size.layers, size.hidden, size.keys, size.vocabulary) == (2, 32, 16, 32)
+
+
+def test_sizes_that_are_no_numbers_are_passed_over(broken: Family) -> None:
+    config = json.loads((broken.seed / "config.json").read_text())
+    odd = {"hidden_size": "wide", "num_hidden_layers": [2], "architectures": 5}
+    (broken.seed / "config.json").write_text(json.dumps(config | odd))
+    looked = look_at(broken.seed, {}, "mlp")
+    assert looked.size is not None
+    assert (looked.size.layers, looked.size.hidden) == (1, 1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_expert_that_is_the_seed_itself_is_a_note(broken: Family, tmp_path: Path) -> None:
+    shutil.rmtree(broken.experts["add"])
+    broken.experts["add"].symlink_to(broken.seed)
+    found = examine(config_of(broken), tmp_path)
+    assert [said for said in found.warnings if "itself" in said] == [
+        "add is the seed itself, by the same files; leave it out"
+    ]
+
+
 def test_an_unconfined_machine_is_a_problem_unless_accepted(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,11 +241,10 @@ def machine(ram: float, disk: float) -> Machine:
 
 
 def test_too_little_disk_and_memory_are_problems() -> None:
-    here = estimate.Estimate("this machine, measured", 1.0, 2.0, {}, {"DPO": 30.0})
-    found = doctor._too_little(small_config(), machine(16, 1), (here, here), 5.0)
+    found = doctor._too_little(small_config(), machine(16, 1), 30.0, 5.0)
     assert "about 5.0 GiB and 1.0 GiB of disk are free" in found[0]
     assert "needs about 30.0 GiB of RAM and 16.0 GiB are free" in found[1]
-    assert doctor._too_little(small_config(), machine(31, 6), (here, here), 5.0) == []
+    assert doctor._too_little(small_config(), machine(31, 6), 30.0, 5.0) == []
     assert "programs may use 8 GiB together" in doctor._tight(small_config(), machine(7, 1))[0]
 
 

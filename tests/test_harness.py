@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,54 @@ def test_dev_is_taken_from_test_only_where_that_is_said(tmp_path: Path) -> None:
     task = load_task("lm-eval:tiny_choice", 0, path=str(folder), dev_from_test=2)
     places = [int(q.answer) for q in (*task.dev, *task.test)]
     assert (len(task.dev), sorted(places)) == (2, [0, 1, 2, 3, 4])
+
+
+def test_a_dev_question_that_stands_in_test_too_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    folder = local_task(tmp_path, train=[0, 1], test=[0, 1])
+    asked = (folder / "train.jsonl").read_text().splitlines()
+    (folder / "train.jsonl").write_text("\n".join([asked[0], asked[1].replace("plus 1", "PLUS  2")]))
+    with pytest.raises(SelfdevError, match=r"lm-eval:tiny_choice: 1 dev question.s. stand in test too"):
+        load_task("lm-eval:tiny_choice", 0, path=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("nosuchtask", {}, "task lm-eval:nosuchtask is unknown to lm-evaluation-harness; `lm-eval ls tasks`"),
+        ("tiny_choice", {"path": "nowhere"}, "path is nowhere and must be a folder with YAML tasks"),
+        ("tiny_choice", {"split": "dev"}, "split is 'dev' and lm-eval:tiny_choice is asked and graded by"),
+        ("tiny_choice", {"grader": "exact"}, "grader is 'exact' and lm-eval:tiny_choice is asked"),
+    ],
+)
+def test_what_the_harness_cannot_do_is_refused(
+    name: str, options: dict[str, str], words: str, family: Family, tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    given = {"path": str(local_task(tmp_path, test=[0]))} | options
+    with pytest.raises(SelfdevError, match=words):
+        api.score(family.seed, f"lm-eval:{name}", **given)  # type: ignore[arg-type]
+
+
+def test_score_takes_a_folder_of_tasks_and_a_chat(family: Family, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    engine = Engine(family.seed, dtype="float32")
+    label = more_likely(engine, "0 plus 2 is")
+    folder = str(local_task(tmp_path, test=[label, 1 - label]))
+    result = api.score(family.seed, "lm-eval:tiny_choice", path=folder, limit=1, shots=0)
+    assert (result.n, result.correct, result.split) == (1, 1, "test")
+    assert api.score(family.seed, "lm-eval:tiny_choice", path=folder, shots=0, chat=True).n == 2
+    plain = shutil.copytree(family.seed, tmp_path / "plain")
+    (plain / "chat_template.jinja").unlink()
+    with pytest.raises(SelfdevError, match="has no chat template"):
+        api.score(plain, "lm-eval:tiny_choice", path=folder, shots=0, chat=True)
+
+
+def test_the_harness_shows_its_own_prompts(family: Family, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    folder = str(local_task(tmp_path, test=[0]))
+    with pytest.raises(SelfdevError, match="see them with its own --write_out"):
+        api.show_prompt(family.seed, "lm-eval:tiny_choice", path=folder)
 
 
 def test_the_same_count_as_the_harness_on_500_questions_of_the_lab() -> None:

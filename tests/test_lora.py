@@ -103,6 +103,11 @@ def edit(folder: Path, **values: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
+def drop(folder: Path, key: str) -> None:
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != key}))
+
+
 def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
     file = folder / "adapter_model.safetensors"
     values = load_file(file)
@@ -130,6 +135,23 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other layers": (lambda d: rewrite(d, rename), "layers.7.*the seed lacks"),
     "other width": (lambda d: rewrite(d, lambda v: v.update({UP: v[UP][:, :8].contiguous()})), r"\[4, 8\]"),
+    "no alpha": (lambda d: drop(d, "lora_alpha"), "lora_alpha in .* is None and must be a number"),
+    "alpha a word": (lambda d: edit(d, lora_alpha="x"), "lora_alpha in .* is 'x' and must be a number"),
+    "alpha of no size": (lambda d: edit(d, lora_alpha=float("nan")), "lora_alpha in .* is nan"),
+    "pattern that is none": (
+        lambda d: edit(d, alpha_pattern={"(": 1}),
+        "alpha_pattern in .* must give regular",
+    ),
+    "pattern a list": (lambda d: edit(d, alpha_pattern=["q"]), r"alpha_pattern in .* is \['q'\] and must"),
+    "pattern with a word": (lambda d: edit(d, alpha_pattern={"q": "x"}), "alpha_pattern in .* their numbers"),
+    "halves of two ranks": (
+        lambda d: rewrite(d, lambda v: v.update({UP: v[UP][:2].contiguous()})),
+        r"\[2, 32\]",
+    ),
+    "nested": (
+        lambda d: (d / "adapter_config.json").write_text("[" * 100_000),
+        "adapter_config.json is not valid JSON",
+    ),
     "half a pair": (lambda d: rewrite(d, lambda v: v.pop(UP)), "has half of what"),
 }
 

@@ -22,10 +22,38 @@ from selfdev import maths
         (r"\boxed{3} and \boxed{4", "3"),  # the second was cut off
         (r"\boxed{3", None),
         ("no box", None),
+        (r"\boxed{1} } \boxed{ {2}", "1"),
+        (r"{ \boxed{3}", "3"),
+        (r"\boxed{a} \boxed $", None),  # the last box has nothing in it
     ],
 )
 def test_the_last_complete_box(text: str, found: str | None) -> None:
     assert maths.boxed(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("$1$ and $2$", "2"),
+        ("$$x$$", "x"),
+        ("$$x$", "$x"),  # not closed as it was opened
+        (r"\(a\) and \[b", "a"),
+        ("$$$", "$"),
+        ("so $1", None),
+    ],
+)
+def test_the_last_mathematics(text: str, found: str | None) -> None:
+    assert maths._last_math(text) == found
+
+
+@pytest.mark.parametrize(
+    "mark", [r"\boxed{", r"\(", r"\[", "$$", "answer is ", "{", "answer is x" + " " * 60]
+)
+def test_marks_without_an_end_take_no_time(mark: str) -> None:
+    before = time.process_time()
+    maths.last_expression(mark * 20_000)
+    maths.last_expression("answer is x" + " " * 40_000 + mark)
+    assert time.process_time() - before < 1
 
 
 EQUAL = [

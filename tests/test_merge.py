@@ -113,6 +113,13 @@ def test_program_that_crashes_is_a_state_and_writes_nothing(family: Family, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_what_a_program_printed_is_kept(family: Family, tmp_path: Path) -> None:
+    program = written(tmp_path / "p.py", "print('half way'); return models['nobody']")
+    lines = on(family, program).stderr.splitlines()
+    assert lines[0] == "half way"
+    assert lines[-1] == "KeyError: 'nobody'"
+
+
 def test_program_the_gate_refuses_never_runs(family: Family, tmp_path: Path) -> None:
     program = tmp_path / "p.py"
     program.write_text("import os\nos.remove('x')\n")
@@ -120,6 +127,13 @@ def test_program_the_gate_refuses_never_runs(family: Family, tmp_path: Path) -> 
     assert result.state is State.INVALID
     assert result.reason
     assert not (tmp_path / "out").exists()
+
+
+def test_models_by_relative_paths(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(family.seed.parent)
+    result = merge("linear", "seed", {"a": "add"}, out=tmp_path / "out", accept_weaker=True, timeout=60)
+    assert result.state is State.MERGED, result.reason
+    assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 def refused(reason: str, **change: Any) -> None:

@@ -151,6 +151,20 @@ def test_more_examples_than_minerva_has_are_refused(contest: Path) -> None:
         load_task("math", 5, path=str(contest))
 
 
+@pytest.mark.parametrize("shots", [12, 100_000])
+def test_more_examples_than_train_has_are_refused(school: Path, shots: int) -> None:
+    with pytest.raises(SelfdevError, match=f"gsm8k has 12 questions in .* and shots is {shots}; lower it"):
+        load_task("gsm8k", shots, path=str(school))
+
+
+@pytest.mark.parametrize(("name", "key"), [("gsm8k", "answer"), ("math", "solution"), ("math", "problem")])
+def test_a_number_where_a_text_belongs_is_named(tmp_path: Path, name: str, key: str) -> None:
+    (row,) = (gsm8k if name == "gsm8k" else math)("Test", 1)
+    write(tmp_path / "test.jsonl", [row, row | {key: 5}])
+    with pytest.raises(SelfdevError, match=f"line 2 has no text {key}"):
+        load_task(name, 0, path=str(tmp_path))
+
+
 def test_a_bad_line_is_named(school: Path) -> None:
     with (school / "test.jsonl").open("a") as file:
         file.write('{"question": "What?"}\n')

@@ -131,7 +131,9 @@ def test_texts_from_models_cannot_become_markup() -> None:
         environment={"cpu": evil},
         best_nearest=evil,
     )
-    made = replace(made, iterations=(replace(turn(1, 0.4, 100), failures={evil: 3}),))
+    made = replace(
+        made, iterations=(replace(turn(1, 0.4, 100), failures={evil: 3}, printed={"CRASHED": evil}),)
+    )
     made = replace(made, test=(*made.test, row(evil, "discovered", 0.5)), stage_seconds={evil: 1.0})
     assert "<script" not in render(made)
 
@@ -201,6 +203,14 @@ def test_outcomes_fill_the_bar() -> None:
     assert len(widths) == len(states)
     assert sum(widths) + len(widths) == pytest.approx(420, abs=1)
     assert "SyntaxError: invalid syntax" in drawn
+
+
+def test_outcomes_show_what_one_of_each_failure_printed() -> None:
+    early = replace(turn(1, 0.4, 104), printed={"CRASHED": "old", "TIMED_OUT": "step 7"})
+    drawn = outcomes((early, replace(turn(2, 0.4, 104), printed={"CRASHED": "KeyError: <b>"})))
+    assert "<summary>Last lines of one that ended as crashed</summary><pre>KeyError: &lt;b&gt;</pre>" in drawn
+    assert "as timed out</summary><pre>step 7</pre>" in drawn
+    assert "old" not in Page(drawn).words
 
 
 def test_temperature_shows_the_law() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Family
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from writing_family import PROGRAMS, build
 
@@ -332,6 +333,31 @@ def test_what_cannot_run_is_refused_before_anything_is_written(
     with pytest.raises(SelfdevError, match=words):
         run_config(settings(root, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_by_relative_paths(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    models = {"seed": "seed", "experts": {"good": "good"}}
+    config = settings(
+        root,
+        models=models,
+        task={"name": "questions.jsonl"},
+        factory={"programs": 2, "iterations": 1, "model": "bad"},
+    )
+    result = run_config(config.model_copy(update={"baselines": {}}), tmp_path / "run")
+    assert (tmp_path / "run" / "best" / "model" / "config.json").is_file()
+    assert [row.kind for row in result.test][:2] == ["seed", "expert"]
+
+
+def test_an_expert_that_cannot_be_scored_is_refused_before_the_run(root: Path, tmp_path: Path) -> None:
+    odd = shutil.copytree(root / "good", tmp_path / "odd")
+    (odd / "tokenizer.json").unlink()
+    weights = load_file(odd / "model.safetensors")
+    name = "model.embed_tokens.weight"
+    save_file(weights | {name: torch.cat([weights[name], weights[name][:3]])}, odd / "model.safetensors")
+    models = {"experts": {"odd": str(odd)}}
+    with pytest.raises(SelfdevError, match=rf"odd: {name} has \d+ rows, .* no tokenizer\.json"):
+        run_config(settings(root, models=models), tmp_path / "run")
 
 
 def test_api_run_reads_the_config_and_its_overrides(finished: tuple[Path, RunResult], tmp_path: Path) -> None:

@@ -173,6 +173,14 @@ def test_empty_lines_are_skipped_and_counted(tmp_path: Path) -> None:
         ('{"question": "  ", "answer": "3"}', "line 2 has no question"),
         ('{"question": "b", "answer": ""}', "line 2 has no answer"),
         ('{"question": "b", "answer": null}', "line 2 has no answer"),
+        ("[" * 100_000, "line 2 is not JSON"),
+        ('{"question": "b", "answer": 5, "solution": 5}', "line 2 has 5 for solution; give a text"),
+        ('{"question": "b", "answer": 5, "choices": 5}', "line 2 has 5 for choices; give a list"),
+        ('{"question": "b", "answer": 5, "choices": [1, 2]}', r"line 2 has \[1, 2\] for choices"),
+        (
+            json.dumps({"question": "b", "answer": "1", "choices": [str(i) for i in range(27)]}),
+            "for choices; give a list of at most 26 texts, or leave it out",
+        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:
@@ -180,6 +188,19 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:
     path.write_text(f'{{"question": "a", "answer": "1"}}\n{line}\n')
     with pytest.raises(SelfdevError, match=words):
         load_task(str(path))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + "\n".join(json.dumps(row) for row in rows(4)).encode())
+    task = load_task(str(path))
+    assert len(task.dev) + len(task.test) == 4
+
+
+@pytest.mark.parametrize("name", ["lab", "q.jsonl"])
+def test_a_path_that_a_task_does_not_read_is_refused(name: str) -> None:
+    with pytest.raises(SelfdevError, match=f"path is for gsm8k, math and lm-eval and the task is {name}"):
+        load_task(name, path="nope")
 
 
 def test_files_that_hold_too_little(tmp_path: Path) -> None:

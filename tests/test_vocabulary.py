@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from selfdev.checkpoints import Checkpoint, open_checkpoint, shared_tokens, tensor, views, vocabulary
 from selfdev.errors import SelfdevError
@@ -102,10 +102,15 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
         pair(seed, expert)
 
 
-def test_other_rows_without_a_vocabulary_are_refused(tmp_path: Path) -> None:
-    seed = model(tmp_path / "s", rows(WORDS), 5, 0)
+def test_other_rows_without_a_vocabulary_are_refused_only_where_embeddings_merge(tmp_path: Path) -> None:
+    seed, expert = model(tmp_path / "s", rows(WORDS), 5, 0), model(tmp_path / "e", None, 7, 100)
+    for folder in (seed, expert):
+        file = folder / "model.safetensors"
+        save_file(load_file(file) | {"model.layers.0.mlp.up_proj.weight": torch.ones(2, 2)}, file)
+    opened, found = pair(seed, expert)
+    assert len(views(opened, [found], "mlp")) == 2
     with pytest.raises(SelfdevError, match=r"has 7 rows, seed's has 5, and no tokenizer\.json tells"):
-        pair(seed, model(tmp_path / "e", None, 7, 100))
+        views(opened, [found], "all")
     same = model(tmp_path / "f", None, 5, 100)
     assert first_column(pair(seed, same)[1]) == [100, 101, 102, 103, 104]
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,10 @@ from selfdev.engine import Engine
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import make_probes
 from selfdev.library import load_program
+from selfdev.questions import ExamName, exam_questions
 from selfdev.records import State
 from selfdev.tasks import Question, Task, load_task
-from selfdev.workers import ExamName, Setup, Workers, exam_questions
+from selfdev.workers import Setup, Workers
 
 SIZES = {"dev": 10, "finalist_dev": 20, "test": 30}
 GOOD, COPY, CRASH, INVALID = PROGRAMS[0], PROGRAMS[-4], PROGRAMS[-2], PROGRAMS[-1]
@@ -118,6 +120,21 @@ def test_a_worker_that_dies_is_told_with_the_next_step(setup: Setup) -> None:
         os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(SelfdevError, match=r"a worker process died .* lower `workers`"):
             dict(started.probe([(INVALID, 0)] * 20))
+
+
+@pytest.mark.parametrize(
+    ("broken", "kind", "words"),
+    [
+        ({"task": "nowhere.jsonl"}, SelfdevError, r"^questions nowhere\.jsonl cannot be read"),
+        ({"known": {"odd": 5}}, RuntimeError, r"^a worker process could not start: AttributeError: "),
+    ],
+)
+def test_what_stops_a_worker_at_its_start_is_told(
+    setup: Setup, broken: dict[str, Any], kind: type[Exception], words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Workers(replace(setup, **broken), 1) as started, pytest.raises(kind, match=words):
+        dict(started.probe([(GOOD, 0)] * 3))
+    assert capfd.readouterr().err == ""
 
 
 def test_hopeless_programs_are_stopped_after_their_first_block(setup: Setup, root: Path) -> None:

@@ -25,11 +25,17 @@ def read_json(file: Path, name: str) -> dict[str, Any]:
         raise SelfdevError(
             f"{name}: {file} cannot be read ({error.strerror}); check its permissions"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SelfdevError(f"{name}: {file} is not valid JSON; fetch the checkpoint again") from error
     if not isinstance(value, dict):
         raise SelfdevError(f"{name}: {file} must hold a JSON object; fetch the checkpoint again")
     return value
+
+
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The language model's part of a config.json: its text_config where it has one, as images' models do."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
 
 
 def weight_files(folder: Path, name: str) -> list[tuple[Path, frozenset[str] | None]]:
@@ -69,7 +75,7 @@ def read_slots(file: Path, name: str, held: frozenset[str] | None) -> list[Tenso
         raise SelfdevError(
             f"{name}: {file} cannot be read ({error.strerror}); check its permissions"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SelfdevError(f"{name}: {file} is truncated or not safetensors; fetch it again") from error
     missing = sorted((held or frozenset()) - {slot.name for slot in found})
     if missing:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selfdev.checkpoints.headers import INDEX, SINGLE, read_json, read_slots, weight_files
-from selfdev.checkpoints.lora import ADAPTER, open_adapter
+from selfdev.checkpoints.headers import read_json, read_slots, text_config, weight_files
+from selfdev.checkpoints.lora import is_adapter, open_adapter
 from selfdev.checkpoints.slots import TIED, Checkpoint
 from selfdev.checkpoints.vocabulary import EMBEDDING, by_token
 from selfdev.errors import SelfdevError
@@ -40,9 +40,15 @@ def _open(folder: Path, name: str, seed: Checkpoint | None) -> Checkpoint:
             f"{name}: {folder} {what}; a model is the folder of a Hugging Face checkpoint"
             " (fetch one with `hf download ID --local-dir DIR`)"
         )
-    if (folder / ADAPTER).exists() and not any((folder / file).exists() for file in (SINGLE, INDEX)):
+    folder = folder.absolute()  # the sandbox's server works elsewhere; links stay, the hub's tell the model
+    if is_adapter(folder):
         return open_adapter(folder, name, seed)
     config = read_json(folder / "config.json", name)
+    if not isinstance(config.get("text_config") or {}, dict):
+        raise SelfdevError(
+            f"{name}: text_config in {folder / 'config.json'} is {config['text_config']!r} and must be a JSON"
+            " object; fetch the checkpoint again"
+        )
     if "quantization_config" in config:
         raise SelfdevError(
             f"{name}: {folder} is quantized; only unquantized weights merge, give that checkpoint"
@@ -56,7 +62,7 @@ def _open(folder: Path, name: str, seed: Checkpoint | None) -> Checkpoint:
 
 def _check_related(seed: Checkpoint, name: str, config: dict[str, Any]) -> None:
     """Refuse another architecture or size by config.json alone."""
-    ours, theirs = (c.get("text_config", c) for c in (seed.config, config))
+    ours, theirs = text_config(seed.config), text_config(config)
     for key in SAME:
         if key in ours and key in theirs and ours[key] != theirs[key]:
             raise SelfdevError(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from selfdev.checkpoints.slots import BUFFERS, FLOATS, TIED, Checkpoint, ModelView, TensorSlot, tensor
+from selfdev.checkpoints.vocabulary import check_rows
 from selfdev.errors import SelfdevError
 
 # Feed-forward layers: Llama, Mistral, Qwen, Gemma, Phi and most others say mlp; then Mixtral, InternLM,
@@ -34,6 +35,7 @@ def views(
         )
     names = sorted(wanted, key=natural)
     for expert in experts:
+        check_rows(seed, expert, names)
         _line_up(seed.name, wanted, expert.name, _in_scope(expert, pattern))
     return tuple(ModelView(m.name, tuple(m.slots[n] for n in names), dtype) for m in (seed, *experts))
 

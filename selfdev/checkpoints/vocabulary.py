@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,26 +50,34 @@ def shared_tokens(ours: Vocabulary, theirs: Vocabulary) -> int:
 def by_token(seed: Checkpoint, model: Checkpoint) -> Checkpoint:
     """A model with its embeddings in the seed's order; rows of tokens it does not know are the seed's.
 
-    Raises SelfdevError when the vocabularies share less than half of the seed's tokens, or when embeddings
-    differ in rows and no file tells which row is which token.
+    Where no file tells which row is which token it stays as it is; see `check_rows`. Raises SelfdevError when
+    the vocabularies share less than half of the seed's tokens.
     """
     names = [n for n in seed.slots if EMBEDDING.search(n) and n in model.slots]
-    odd = [n for n in names if seed.slots[n].shape[:1] != model.slots[n].shape[:1]]
     ours, theirs = vocabulary(seed), vocabulary(model)
     if ours is not None and theirs is not None and 2 * shared_tokens(ours, theirs) < len(ours):
         raise SelfdevError(
             f"{model.name}: its vocabulary has {shared_tokens(ours, theirs)} of {seed.name}'s {len(ours)}"
             " tokens; with less than half it is no relative, give a model with the seed's tokenizer"
         )
-    if not odd and (ours is None or theirs is None or ours == theirs):
+    odd = any(seed.slots[n].shape[:1] != model.slots[n].shape[:1] for n in names)
+    if ours is None or theirs is None or (ours == theirs and not odd):
         return model
-    if ours is None or theirs is None:
-        raise SelfdevError(
-            f"{model.name}: {odd[0]} has {model.slots[odd[0]].shape[0]} rows, {seed.name}'s has"
-            f" {seed.slots[odd[0]].shape[0]}, and no tokenizer.json tells which row is which token; add it"
-        )
     ordered = {n: _ordered(seed.slots[n], model.slots[n], ours, theirs) for n in names}
     return replace(model, slots=model.slots | ordered)
+
+
+def check_rows(seed: Checkpoint, model: Checkpoint, names: Iterable[str]) -> None:
+    """SelfdevError when one of these is an embedding with other rows than the seed's, which no file names."""
+    for name in names:
+        own, seeds = model.slots.get(name), seed.slots[name]
+        if own is None or not EMBEDDING.search(name):
+            continue
+        if own.shape[:1] != seeds.shape[:1] and own.shape[1:] == seeds.shape[1:]:
+            raise SelfdevError(
+                f"{model.name}: {name} has {own.shape[0]} rows, {seed.name}'s has {seeds.shape[0]}, and no"
+                " tokenizer.json tells which row is which token; add it"
+            )
 
 
 def _ordered(seed: TensorSlot, own: TensorSlot, ours: Vocabulary, theirs: Vocabulary) -> TensorSlot:

@@ -6,7 +6,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +42,11 @@ def check_shard_size(size: str | None) -> None:
     try:
         if size is not None:
             _split({}, size)
-    except ValueError:
+            if float(size.strip()[:-2]) <= 0:
+                raise ValueError
+    except (ValueError, OverflowError):
         raise SelfdevError(
-            f"shard size {size!r} is no size; give a number and KB, MB, GB or TB, as in 5GB"
+            f"shard size {size!r} is no size; give a number above 0 and KB, MB, GB or TB, as in 5GB"
         ) from None
 
 
@@ -90,12 +92,15 @@ def drafted(seed: Checkpoint, out: Path, shard_size: str | None = None) -> Itera
     """A draft that so far equals the seed.
 
     The seed's files are kept as they are, or cut anew into shards of `shard_size`. Whatever has not appeared
-    is removed at the end. Raises SelfdevError when `out` holds something or cannot be written.
+    is removed at the end, new folders above it too. Raises SelfdevError when `out` holds something or cannot
+    be written.
     """
     check_free(out)
     folder = out.absolute().parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+    made: list[Path] = []
     try:
         with _told(out):
+            made = [parent for parent in folder.parents if not parent.exists()]
             folder.mkdir(parents=True)
             for pattern in BESIDE:
                 for file in seed.path.glob(pattern):
@@ -104,6 +109,9 @@ def drafted(seed: Checkpoint, out: Path, shard_size: str | None = None) -> Itera
         yield Draft(seed, out, folder, places)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:  # the deepest first; one that holds something stays
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def save_merged(

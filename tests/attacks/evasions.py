@@ -4,6 +4,8 @@ from __future__ import annotations
 
 PLAIN = "def merge_models(models, device):\n    return dict(models['seed'])\n"
 RAN = "open('@CANARY@', 'w').write('ran')"
+NOTED = "ran.append(1)"
+OWN = f"def f(*a): {NOTED}\n"
 
 AT_IMPORT = [
     f"{RAN}\n{PLAIN}",
@@ -39,6 +41,60 @@ AT_IMPORT = [
     f"\ufeff{RAN}\n{PLAIN}",
     f"# -*- coding: utf-7 -*-\n+AG8-pen('x')\n{PLAIN}",
     f"x = 1 \\\n  if {RAN} else 2\n{PLAIN}",
+]
+
+# Own code that something allowed, or the interpreter itself, would call; it lengthens the list `ran`.
+UNCALLED = [
+    f"{OWN}@f\nclass A: pass\n{PLAIN}",
+    f"def len(x): {NOTED}\nx = len(1)\n{PLAIN}",
+    f"def math(x): {NOTED}\nx = math(1)\n{PLAIN}",
+    f"{OWN}len = f\nx = len(1)\n{PLAIN}",
+    f"{OWN}class A:\n    len = f\n    x = len(1)\n{PLAIN}",
+    f"def g():\n    import numpy as h\ndef h(x): {NOTED}\nx = h(1)\n{PLAIN}",
+    f"{OWN}x = sorted([1], key=f)\n{PLAIN}",
+    f"{OWN}a, b = f, 1\nx = sorted([1], key=a)\n{PLAIN}",
+    f"{OWN}x = [sorted([1], key=k) for k in [f]]\n{PLAIN}",
+    f"{OWN}x = [len(1) for len in [f]]\n{PLAIN}",
+    f"{OWN}def g(x=sorted([1], key=f)): pass\n{PLAIN}",
+    f"{OWN}g = lambda x=sorted([1], key=f): x\n{PLAIN}",
+    f"class A:\n    def f(x): {NOTED}\n    x = sorted([1], key=f)\n{PLAIN}",
+    f"class A:\n    def f(x): {NOTED}\nx = sorted([1], key=A.f)\n{PLAIN}",
+    f"class A:\n    def keys(): {NOTED}\nx = dict(A)\n{PLAIN}",
+    f"import functools\n{OWN}x = functools.reduce(f, [1, 2])\n{PLAIN}",
+    f"{OWN}x = torch.func.vmap(f)(torch.ones(2))\n{PLAIN}",
+    f"import typing\nclass A:\n    def __init__(self): {NOTED}\nx = typing.Annotated[A, 1]()\n{PLAIN}",
+    f"import dataclasses as d\n{OWN}g = d.field(default_factory=f)\n"
+    f"x = d.make_dataclass('A', [('x', int, g)])()\n{PLAIN}",
+    f"{OWN}import collections\ng = collections.defaultdict(f)\nx = g[1]\n{PLAIN}",
+    f"__name__ = '__main__'\nif __name__ == '__main__':\n    {NOTED}\n{PLAIN}",
+    # decorators, which are called with own code
+    f"import functools, re\n@functools.partial(re.sub, 'a', string='a')\n{OWN}{PLAIN}",
+    f"import functools, re\nno_grad = functools.partial(re.sub, 'a', string='a')\n@no_grad\n{OWN}{PLAIN}",
+    f"import functools, re\nproperty = functools.partial(re.sub, 'a', string='a')\n@property\n{OWN}{PLAIN}",
+    f"import functools, re\n@functools.lru_cache(functools.partial(re.sub, 'a', string='a'))\n{OWN}{PLAIN}",
+    f"import functools, re\n@torch.no_grad(functools.partial(re.sub, 'a', string='a'))\n{OWN}{PLAIN}",
+    f"@torch.nn.modules.module.register_module_forward_hook\n{OWN}"
+    f"x = torch.nn.Linear(1, 1)(torch.ones(1))\n{PLAIN}",
+    # classes, whose making or looking up runs what is in them
+    f"class A:\n    class __init_subclass__:\n        def __init__(self): {NOTED}\nclass B(A): pass\n{PLAIN}",
+    f"import enum\nclass A(enum.Enum):\n    def _generate_next_value_(*a): {NOTED}\n"
+    f"    B = enum.auto()\n{PLAIN}",
+    f"import enum\n{OWN}class A(enum.Enum):\n    _generate_next_value_ = f\n    B = enum.auto()\n{PLAIN}",
+    f"from enum import Enum as E\nclass A(E):\n    B = 1\n    def __init__(self, x): {NOTED}\n{PLAIN}",
+    f"import re\ne = re.enum.Enum\nclass A(e):\n    B = 1\n    def __init__(self, x): {NOTED}\n{PLAIN}",
+    f"import enum\nclass A(enum.IntEnum):\n    B = 1\n"
+    f"    def __add__(self, x): {NOTED}\nx = A.B + 1\n{PLAIN}",
+    f"import enum\nclass A:\n    def __init__(self, x): {NOTED}\nclass B(A, enum.Enum):\n    C = 1\n{PLAIN}",
+    f"import enum\nclass A:\n    class B:\n        def __init__(self, x): {NOTED}\n"
+    f"class C(A.B, enum.Enum):\n    D = 1\n{PLAIN}",
+]
+# Here a name does it, and not in every version of Python.
+UNCALLED_NAMES = [
+    f"[0 for __name__ in '__main__']\n{PLAIN}",
+    f"import math as __name__\n{PLAIN}",
+    f"class __name__: pass\n{PLAIN}",
+    f"class A:\n    @classmethod\n    @property\n    def x(cls): {NOTED}\nx = A.x\n{PLAIN}",
+    f"class A:\n    from functools import reduce as __class_getitem__\nx = A[1]\n{PLAIN}",
 ]
 
 

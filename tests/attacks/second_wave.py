@@ -107,4 +107,28 @@ DISGUISED = [
     Attack("result that never ends", "class D(dict):\n    def __iter__(self):\n        while True: yield 'x'\nreturn D(seed)", T),
 ]  # fmt: skip
 
-BY_CLASS = {"native": NATIVE_CODE, "kernel": KERNEL, "corners": CORNERS, "disguised": DISGUISED}
+FUNCTION = "def maker():\n    use = int\n    def f(): return use('@CANARY@')\n    return f\nf = maker()\n"
+
+CLOSURES = [
+    Attack("globals of the function itself", "merge_models.__globals__['__builtins__'].open('@CANARY@')", F, (S, L, N, R)),
+    Attack("globals of a lambda", "(lambda: 0).__globals__['__builtins__'].__import__('os').listdir('@FOLDER@')", F, (S, L, N, R)),
+    Attack("builtins of a function", "(lambda: 0).__builtins__['open']('@CANARY@')", F, (S, L, N, R)),
+    Attack("cell put to open", FUNCTION + "f.__closure__[0].cell_contents = f.__builtins__['open']\nf()", F, (S, L, N, R)),
+    Attack("cell of a library", "import functools\ncells = functools.singledispatch(len).__closure__\ninner = [c.cell_contents for c in cells if hasattr(c.cell_contents, '__globals__')]\ninner[0].__globals__['__builtins__']['open']('@CANARY@')", F, (S, L, N, R)),
+    Attack("function wrapped by a decorator", "g = torch.no_grad()(lambda: 0)\ncells = [c.cell_contents for c in g.__closure__]\n[c for c in cells if hasattr(c, '__globals__')][0].__globals__['__builtins__']['open']('@CANARY@')", F, (S, L, N, R)),
+    Attack("names of a code object", "def f(): return int('@CANARY@')\nf.__code__ = f.__code__.replace(co_names=('open',))\nf()", F, (S, L, N, R)),
+    Attack("own code in a library's globals", "def f(): return os.listdir('@FOLDER@')\ntype(f)(f.__code__, torch.hub.load.__globals__)()", F, (S, L, N, R)),
+    Attack("function with a made cell", FUNCTION + "import builtins\ncell = type(f.__closure__[0])(builtins.open)\ntype(f)(f.__code__, {}, 'g', None, (cell,))()", F, (S, L, N, R)),
+    Attack("defaults of a function", "def f(use=int): return use('@CANARY@')\nf.__defaults__ = (f.__builtins__['open'],)\nf()", F, (S, L, N, R)),
+    Attack("cells of the hook", "import gc\nfor o in gc.get_objects():\n    if getattr(o, '__name__', '') == 'hook' and getattr(o, '__closure__', None):\n        for c in o.__closure__:\n            c.cell_contents = ('@CANARY@',) if type(c.cell_contents) is tuple else print\nopen('@CANARY@')", F, (S, L, N, R)),
+    Attack("frame behind a generator's closure", "def g():\n    yield g\nnext(g()).__globals__['torch'].__dict__['os'].listdir('@FOLDER@')", F, (S, L, N, R)),
+    Attack("code of a function of torch", "torch.nn.functional.relu.__code__ = (lambda *a, **k: 1 / 0).__code__\ntorch.nn.functional.relu(torch.ones(1))", C),
+]  # fmt: skip
+
+BY_CLASS = {
+    "native": NATIVE_CODE,
+    "kernel": KERNEL,
+    "corners": CORNERS,
+    "disguised": DISGUISED,
+    "closures": CLOSURES,
+}

@@ -3,15 +3,18 @@ against single layers; after each nothing outside has changed and an honest prog
 
 from __future__ import annotations
 
+import contextlib
+import math
 import platform
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from evasions import AT_IMPORT, IN_THE_FUNCTION
+from evasions import AT_IMPORT, IN_THE_FUNCTION, UNCALLED, UNCALLED_NAMES
 from hostile import BY_CLASS as FIRST_WAVE
 from hostile import Attack
 from sandbox_models import HONEST, honest_result, program, write_models
@@ -125,6 +128,13 @@ REAL = (
     *("torch C writer", "tofile", "raw openat", "chmod", "server's environment", "os.fork", "os.system"),
     *("subprocess", "threads", "raw clone", "kill the parent", "read the server's memory", "torch.os"),
     *("victim's priority", "subclasses", "frames", "switch the hook off"),
+    *(
+        "cell put to open",
+        "function with a made cell",
+        "own code in a library's globals",
+        "cell of a library",
+    ),
+    *("names of a code object", "function wrapped by a decorator", "defaults of a function"),
 )
 
 
@@ -224,16 +234,26 @@ return dict(seed)"""
     assert kernel_only.run(program(body), 0).outcome.state is State.MERGED
 
 
-@pytest.mark.parametrize("text", [*AT_IMPORT, *IN_THE_FUNCTION])
+@pytest.mark.parametrize("text", [*AT_IMPORT, *UNCALLED, *UNCALLED_NAMES, *IN_THE_FUNCTION])
 def test_the_gate_turns_evasions_away_and_runs_nothing(target: World, text: str) -> None:
     with pytest.raises(gate.Rejected):
         gate.check(text.replace("@CANARY@", str(target.canary)))
     assert target.harm() == []
 
 
+@pytest.mark.parametrize("text", UNCALLED)
+def test_python_would_run_these_at_import(text: str) -> None:
+    """The control: what they call is a harmless list."""
+    names: dict[str, Any] = {"__name__": "program", "torch": torch, "math": math, "ran": []}
+    with contextlib.suppress(Exception):
+        exec(text, names)
+    torch.nn.modules.module._global_forward_hooks.clear()
+    assert names["ran"]
+
+
 REACHING = (
     *("network", "files", "environment", "processes", "signals", "escape"),
-    *("native", "kernel", "corners"),
+    *("native", "kernel", "corners", "closures"),
 )
 
 

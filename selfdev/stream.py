@@ -101,6 +101,7 @@ class _Total:
 
     copies: list[str]
     seconds: float = 0.0
+    stderr: str = ""  # of the last block that printed
     digest: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
 
@@ -114,6 +115,7 @@ def _by_block(
         on = f"block {place}"
         run = sandbox.run(program, seed, on=on, timeout=max(0.01, sandbox.limits.seconds - total.seconds))
         total.seconds += run.outcome.seconds
+        total.stderr = run.outcome.stderr or total.stderr
         if run.tensors is None:
             return replace(run.outcome, seconds=total.seconds)
         stored = {s.name: run.tensors[s.name].to(torch_dtype(s.dtype)) for s in views[0].slots}
@@ -125,7 +127,7 @@ def _by_block(
         put(stored)
         sandbox.forget(on)
     copy_of = total.copies[0] if total.copies else None
-    return Outcome(State.MERGED, "", total.seconds, "", copy_of, total.digest.hexdigest())
+    return Outcome(State.MERGED, "", total.seconds, total.stderr, copy_of, total.digest.hexdigest())
 
 
 def _count_in(total: _Total, views: Sequence[ModelView], stored: Mapping[str, Tensor]) -> None:

@@ -43,7 +43,8 @@ def test_result_says_what_ran(merged: tuple[MergeResult, Path]) -> None:
     result, out = merged
     assert (result.state, result.reason, result.copy_of) == (State.MERGED, "", None)
     assert (result.program, result.out) == ("task_arithmetic", str(out))
-    assert result.parameters == {"WEIGHT": [0.5, 0.25, -0.5], "LAMBDA": 1.0, "NORMALIZE": False}
+    own = {"WEIGHT": [0.5, 0.25, -0.5]}
+    assert result.parameters == own | {"LAYERS_EACH": 1, "LAMBDA": 1.0, "NORMALIZE": False}
     assert result.seconds > 0
     assert result.weights_hash
     assert json.loads(json.dumps(asdict(result)))["state"] == "MERGED"

@@ -294,3 +294,25 @@ def test_gate_refuses_what_is_no_program(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("I cannot write programs.")
     with pytest.raises(gate.Rejected):
         load_program(str(tmp_path / "p.txt"), {})
+
+
+def layered(program: str, **parameters: object) -> list[float]:
+    """First value of the merge in layers 0 to 3 and outside of them; task vectors are 1 and 10 everywhere."""
+    names = [*(f"model.layers.{i}.mlp.up_proj.weight" for i in range(4)), "lm_head.weight"]
+    models = {
+        m: {n: torch.full((2, 2), v) for n in names} for m, v in (("seed", 0.0), ("a", 1.0), ("b", 10.0))
+    }
+    done = run(program, models, **parameters)
+    return [float(done[name][0, 0]) for name in names]
+
+
+def test_a_row_of_weights_goes_over_groups_of_layers() -> None:
+    rows = {"WEIGHT": [[0.1, 0.2], [0.3, 0.4]], "LAYERS_EACH": 2}
+    assert layered("task_arithmetic", **rows) == pytest.approx([3.1, 3.1, 4.2, 4.2, 3.1])
+    rows = {"WEIGHT": [[0.1, 0.2], [0.3, 0.4]], "LAYERS_EACH": 1}  # the last group has all that are left
+    assert layered("task_arithmetic", **rows) == pytest.approx([3.1, 4.2, 4.2, 4.2, 3.1])
+
+
+def test_rows_of_weights_in_ties() -> None:
+    rows = {"WEIGHT": [[0.1, 0.2], 0.5], "LAYERS_EACH": 2, "DENSITY": 1.0, "NORMALIZE": False}
+    assert layered("ties", **rows) == pytest.approx([5.1, 5.1, 5.2, 5.2, 5.1])

@@ -49,6 +49,11 @@ class Searched:
     p: float | None = None
     p_holm: float | None = None
 
+    @property
+    def title(self) -> str:
+        """The control's name, with the repeat where it is not the first."""
+        return kind_of(self.control, self.repeat)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:

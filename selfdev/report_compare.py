@@ -75,7 +75,7 @@ def test_table(rows: Sequence[Searched]) -> str:
         one = row.chosen
         cells.append(
             (
-                title(row),
+                row.title,
                 f"{row.spent:,.0f}",
                 f"{row.tried:,}",
                 f"{row.scored:,}",
@@ -88,11 +88,6 @@ def test_table(rows: Sequence[Searched]) -> str:
             )
         )
     return table(head, cells)
-
-
-def title(row: Searched) -> str:
-    """A search's name, with the repeat where it is not the first."""
-    return row.control if row.repeat == 0 else f"{row.control}, repeat {row.repeat + 1}"
 
 
 def legend(rows: Sequence[Searched]) -> str:

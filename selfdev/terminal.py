@@ -72,7 +72,7 @@ def print_comparison(result: Comparison, console: Console) -> None:
     for row in (result.discovered, *result.controls):
         one = row.chosen
         table.add_row(
-            row.control if row.repeat == 0 else f"{row.control}, repeat {row.repeat + 1}",
+            row.title,
             *(f"{number:,.0f}" for number in (row.spent, row.tried, row.scored, row.distinct)),
             percent(one.dev_accuracy if one else None),
             percent(one.accuracy if one else None),

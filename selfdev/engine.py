@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,9 @@ class Engine:
         attention.use_for(self.model)
         self.device = torch.device(device)
         self.ends = _end_tokens(self.model, self.tokenizer)
+        # transformers 5.24 renamed it.
+        named = signature(self.model.forward).parameters
+        self._cache_name = "cache" if "cache" in named else "past_key_values"
         self._parameters = dict(self.model.named_parameters())
         self._seed: dict[str, Tensor] = {}  # the seed's own values of everything that was ever swapped
 
@@ -134,8 +138,8 @@ class Engine:
         """
         rows, longest = uniforms.shape
         prefix = torch.tensor([self.tokenizer(prompt).input_ids], device=self.device)
-        out = self.model(prefix, past_key_values=new_cache(self.model), use_cache=True, logits_to_keep=1)
-        cache, logits = out.past_key_values, out.logits[:, -1].expand(rows, -1)
+        logits, cache = self._call(prefix, new_cache(self.model), logits_to_keep=1)
+        logits = logits[:, -1].expand(rows, -1)
         cache.batch_repeat_interleave(rows)
         written: list[list[int]] = [[] for _ in range(rows)]
         alive = torch.arange(rows)
@@ -152,8 +156,8 @@ class Engine:
                 keep = torch.tensor(going)
                 alive, tokens = alive[keep], tokens[keep.to(tokens.device)]
                 cache.batch_select_indices(keep.to(self.device))
-            out = self.model(tokens[:, None], past_key_values=cache, use_cache=True)
-            logits = out.logits[:, -1]
+            logits, cache = self._call(tokens[:, None], cache)
+            logits = logits[:, -1]
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
 
     def _draft(self, text: str | None) -> tuple[int, ...]:
@@ -233,15 +237,11 @@ class Engine:
     def _forward(self, ids: Tensor, mask: Tensor, cache: Any, keep: int) -> tuple[Tensor, Any]:
         """Logits [rows, keep, vocabulary] of the last tokens; `mask` [rows, cached + new] may have holes."""
         positions = (mask.cumsum(1) - 1).clamp_(min=0)[:, -ids.shape[1] :]
-        out = self.model(
-            ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        )
-        return out.logits, out.past_key_values
+        return self._call(ids, cache, attention_mask=mask, position_ids=positions, logits_to_keep=keep)
+
+    def _call(self, ids: Tensor, cache: Any, **options: Any) -> tuple[Tensor, Any]:
+        out = self.model(ids, **{self._cache_name: cache}, use_cache=True, **options)
+        return out.logits, out[self._cache_name]
 
     def _trim(self, ids: list[int]) -> list[int]:
         """Tokens before the first end token."""

@@ -201,12 +201,14 @@ def tune(
 
 
 def compare(
-    run: Path | str, out: Path | str | None = None, controls: Sequence[str] = (), repeats: int = 1
-) -> Comparison:
-    """A finished run beside controls at its budget; see `selfdev.compare.CONTROLS` for their names."""
+    run: Path | str, out: Path | str | None = None, controls: Sequence[str] = (), repeats: int = 1,
+    fresh: int | None = None,
+) -> Comparison:  # fmt: skip
+    """A finished run beside controls at its budget, and its factories beside the untrained one; see
+    `selfdev.compare` for the controls' names and `fresh`."""
     from selfdev.compare import compare as compare_run
 
-    return compare_run(Path(run), Path(out) if out is not None else None, controls, repeats)
+    return compare_run(Path(run), Path(out) if out is not None else None, controls, repeats, fresh)
 
 
 def report(run: Path | str) -> Path:

@@ -65,6 +65,12 @@ def compare(
         list[str] | None, typer.Option(help="Which control, e.g. untrained; repeat. By default all.")
     ] = None,
     repeats: Annotated[int, typer.Option(help="Searches per control, with other random seeds.", min=1)] = 1,
+    fresh: Annotated[
+        int | None,
+        typer.Option(
+            help="Fresh programs of each factory, trained and not, at equal temperature; 0: none.", min=0
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Set a run beside controls that spend the same budget without learning."""
@@ -72,7 +78,7 @@ def compare(
     def work() -> Any:
         from selfdev import api
 
-        return api.compare(run, out, control or (), repeats)
+        return api.compare(run, out, control or (), repeats, fresh)
 
     def show(result: Any, console: Console) -> None:
         from selfdev.terminal import print_comparison

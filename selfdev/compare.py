@@ -7,6 +7,7 @@ the run's test questions. So are the programs that led on dev after each quarter
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -17,6 +18,7 @@ from selfdev.config import Config
 from selfdev.controls import Searcher, cost, random_programs, search_coefficients, write_programs
 from selfdev.errors import SelfdevError
 from selfdev.finish import Candidate, examine, finalists, name_of
+from selfdev.learning import fresh_config, lesson, measured, write_fresh
 from selfdev.progress import Bars
 from selfdev.records import Attempt
 from selfdev.report_compare import write_comparison
@@ -25,6 +27,7 @@ from selfdev.search import Method, Strategy, space_of
 from selfdev.settings import ControlName
 
 CONTROLS: tuple[str, ...] = get_args(ControlName)
+FRESH = 256  # programs of each factory and temperature, at most, where no number is given
 
 
 def checked_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -36,10 +39,15 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def compare(
-    folder: Path, out: Path | None = None, controls: Sequence[str] = (), repeats: int = 1
-) -> Comparison:
+    folder: Path, out: Path | None = None, controls: Sequence[str] = (), repeats: int = 1,
+    fresh: int | None = None,
+) -> Comparison:  # fmt: skip
     """Run the controls beside a finished run, in `out` (by default its folder compare/), going on with what
-    is there; the result is also written there as comparison.json and comparison.html."""
+    is there; the result is also written there as comparison.json and comparison.html.
+
+    `fresh` programs of each factory at each temperature show what was learned: by default as many as an
+    iteration has, at most `FRESH`; 0 for none.
+    """
     names, target = checked_names(controls), out or folder / "compare"
     with finished_archive(folder) as run:
         config = config_of(folder, run)
@@ -48,10 +56,26 @@ def compare(
             _settle(config, archive, target)
             _work(config, run, archive, names, repeats)
             found = gather(config, folder, run, archive, names, repeats)
+            found = _with_learning(config, folder, target / "fresh", found, fresh)
         finally:
             archive.close()
     write_comparison(found, target)
     return found
+
+
+def _with_learning(
+    config: Config, folder: Path, target: Path, found: Comparison, programs: int | None
+) -> Comparison:
+    """The comparison with what trained and untrained factories write at equal temperature."""
+    count = min(config.factory.programs, FRESH) if programs is None else programs
+    if count == 0:
+        return found
+    own = fresh_config(config, count)
+    with staffed(own) as (models, workers):
+        write_fresh(own, folder, target / str(count), models.factory, workers, Bars(lambda *_: None))
+    fresh, learned = measured(own, target / str(count))
+    said = (*found.notes, *map(lesson, learned))
+    return replace(found, fresh=fresh, learned=learned, notes=said)
 
 
 def _settle(config: Config, archive: Archive, target: Path) -> None:

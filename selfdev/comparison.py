@@ -12,6 +12,7 @@ from selfdev.archive import Archive
 from selfdev.config import Config
 from selfdev.controls import cost, spending
 from selfdev.finish import finalists, name_of
+from selfdev.learning import Fresh, Learned
 from selfdev.records import Attempt, Score, fully_scored
 from selfdev.stats import holm, mcnemar
 
@@ -57,7 +58,8 @@ class Searched:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A run's search and its controls', at `budget` full-score equivalents of `dev` questions each."""
+    """A run's search and its controls', at `budget` full-score equivalents of `dev` questions each; `fresh`
+    and `learned` are what trained and untrained factories write at equal temperature (selfdev.learning)."""
 
     run: str
     budget: float
@@ -65,6 +67,8 @@ class Comparison:
     discovered: Searched
     controls: tuple[Searched, ...]
     notes: tuple[str, ...]
+    fresh: tuple[Fresh, ...] = ()
+    learned: tuple[Learned, ...] = ()
 
 
 def kind_of(control: str, repeat: int) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 from scipy.stats import hypergeom
 
@@ -25,7 +26,13 @@ ERROR = 0.01
 def is_hopeless(results: Score, bar: float, n: int, looks: int) -> bool:
     """Whether a program with these first results of n will surely end below the bar; `looks` in all."""
     at_bar = min(n, math.ceil(bar * n))
-    return bool(hypergeom.cdf(results.correct, n, at_bar, results.n) < ERROR / looks)
+    return _chance(results.correct, n, at_bar, results.n) < ERROR / looks
+
+
+@cache
+def _chance(correct: int, n: int, right: int, asked: int) -> float:
+    """That at most `correct` of `asked` questions, drawn from n of which `right` are answered, are right."""
+    return float(hypergeom.cdf(correct, n, right, asked))
 
 
 def blocks(size: int, n: int) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from selfdev.answer import to_json
 from selfdev.comparison import QUARTERS, Comparison, Searched
 from selfdev.findings import p_value, percent
+from selfdev.learning import HEAD, table_of
 from selfdev.report import page
 from selfdev.report_figures import section, table
 from selfdev.report_svg import (
@@ -28,6 +29,10 @@ from selfdev.report_svg import (
 )
 
 Points = Sequence[tuple[float, float]]
+LEARNED = (
+    "Fresh programs of the trained and the untrained factory at the same temperature, each asked all dev"
+    " questions; 95 % intervals in brackets."
+)
 COLOURS = 6  # of curves, in report.css; more controls repeat them with another dash
 
 
@@ -52,7 +57,9 @@ def render(found: Comparison) -> str:
         f"<header><h1>Controls at the same budget</h1><p>{escape(found.run)} · {escape(budget)}</p></header>"
         + section("What they say", f"<aside><ul>{sentences}</ul></aside>")
         + section("Best so far", f'<div class="charts">{charts}</div>', legend(every))
-        + section("Test", test_table(every), lead="The best of each search by fresh dev questions."),
+        + section("Test", test_table(every), lead="The best of each search by fresh dev questions.")
+        + (section("What the factory learned", table(HEAD, table_of(found.fresh)), lead=LEARNED))
+        * bool(found.fresh),
     )
 
 

@@ -81,6 +81,15 @@ def print_comparison(result: Comparison, console: Console) -> None:
             p_value(row.p_holm),
         )
     console.print(table)
+    if result.fresh:
+        from selfdev.learning import HEAD, table_of
+
+        learned = _table("Fresh programs at equal temperature [95 % intervals]")
+        for head in HEAD:
+            learned.add_column(head, justify="left" if head == "factory" else "right")
+        for cells in table_of(result.fresh):
+            learned.add_row(*map(escape, cells))
+        console.print(learned)
     for note in result.notes:
         console.print(f"- {note}", markup=False, highlight=False)
 

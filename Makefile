@@ -31,9 +31,9 @@ check: setup
 	$(BIN)/mypy selfdev tests scripts benchmarks
 	@$(MAKE) --no-print-directory test
 
-# Five searches on the lab, each trained factory against the untrained one: the table of lab/README.md, about an hour.
+# The six claims of EVIDENCE.md over five searches on the lab, about four hours on two cores.
 evidence: setup
-	$(BIN)/python scripts/lab_evidence.py --out runs/evidence
+	$(BIN)/python scripts/evidence.py --out runs/evidence
 
 bench: setup
 	$(BIN)/python benchmarks/merge_and_score.py

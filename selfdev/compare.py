@@ -18,7 +18,7 @@ from selfdev.config import Config
 from selfdev.controls import Searcher, cost, random_programs, search_coefficients, write_programs
 from selfdev.errors import SelfdevError
 from selfdev.finish import Candidate, examine, finalists, name_of
-from selfdev.learning import fresh_config, lesson, measured, write_fresh
+from selfdev.learning import learn, lesson
 from selfdev.progress import Bars
 from selfdev.records import Attempt
 from selfdev.report_compare import write_comparison
@@ -56,26 +56,15 @@ def compare(
             _settle(config, archive, target)
             _work(config, run, archive, names, repeats)
             found = gather(config, folder, run, archive, names, repeats)
-            found = _with_learning(config, folder, target / "fresh", found, fresh)
         finally:
             archive.close()
+    programs = min(config.factory.programs, FRESH) if fresh is None else fresh
+    if programs:
+        rows, learned = learn(config, folder, target / "fresh", programs)
+        notes = (*found.notes, *map(lesson, learned))
+        found = replace(found, fresh=rows, learned=learned, notes=notes)
     write_comparison(found, target)
     return found
-
-
-def _with_learning(
-    config: Config, folder: Path, target: Path, found: Comparison, programs: int | None
-) -> Comparison:
-    """The comparison with what trained and untrained factories write at equal temperature."""
-    count = min(config.factory.programs, FRESH) if programs is None else programs
-    if count == 0:
-        return found
-    own = fresh_config(config, count)
-    with staffed(own) as (models, workers):
-        write_fresh(own, folder, target / str(count), models.factory, workers, Bars(lambda *_: None))
-    fresh, learned = measured(own, target / str(count))
-    said = (*found.notes, *map(lesson, learned))
-    return replace(found, fresh=fresh, learned=learned, notes=said)
 
 
 def _settle(config: Config, archive: Archive, target: Path) -> None:

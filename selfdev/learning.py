@@ -21,7 +21,9 @@ from selfdev.archive import Archive, open_archive
 from selfdev.config import Config
 from selfdev.findings import points
 from selfdev.loop import Progress, factory_of, scored, try_attempts, write_programs
+from selfdev.progress import Bars
 from selfdev.records import Attempt
+from selfdev.run import staffed
 from selfdev.stats import wilson
 from selfdev.workers import Workers
 
@@ -70,6 +72,16 @@ class Learned:
     yield_: Estimate
     mean: Estimate
     top_decile: Estimate
+
+
+def learn(
+    config: Config, run: Path, out: Path, programs: int
+) -> tuple[tuple[Fresh, ...], tuple[Learned, ...]]:
+    """Write, score and measure fresh programs for the run in `run`; `out` holds them and is gone on with."""
+    own, target = fresh_config(config, programs), out / f"{programs} programs"
+    with staffed(own) as (models, workers):
+        write_fresh(own, run, target, models.factory, workers, Bars(lambda *_: None))
+    return measured(own, target)
 
 
 def fresh_config(config: Config, programs: int) -> Config:

@@ -69,10 +69,22 @@ def look_at(seed: Path, experts: Mapping[str, Path], scope: str) -> Looked:
         problems += [said for model in others for said in _differences(base, model, scope)]
     if not any((base.path / file).exists() for file in ("tokenizer.json", "tokenizer_config.json")):
         problems.append(f"seed: {base.path} has no tokenizer.json; fetch the tokenizer's files too")
+    problems += _unknown(base)
     copies = [model.name for model in others if _same(base, model)]
     warnings = [f"{name} is the seed itself, by the same files; leave it out" for name in copies]
     warnings += [said for fact in facts[1:] for said in _remarks(facts[0], fact)]
     return Looked(facts, tuple(problems), tuple(warnings), base, size)
+
+
+def _unknown(seed: Checkpoint) -> list[str]:
+    """What to say of an architecture that can be merged but not asked anything."""
+    from transformers import __version__
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    kind = _stored_config(seed).get("model_type")
+    if kind in CONFIG_MAPPING_NAMES:
+        return []
+    return [f"seed: transformers {__version__} does not know the model_type {kind!r}; install a newer one"]
 
 
 def _same(seed: Checkpoint, model: Checkpoint) -> bool:

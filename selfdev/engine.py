@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 
 from selfdev import attention
 from selfdev.cache import RoomyLayer, joined, new_cache
+from selfdev.errors import SelfdevError, one_line
 
 # Taking rows out copies all others, so rows that have ended stay until there are enough of them.
 ROWS = 16
@@ -56,18 +57,13 @@ class Engine:
     """
 
     def __init__(self, path: Path | str, device: str = "cpu", dtype: str = "auto") -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        self.tokenizer: Any = _tokenizer(path)
         if dtype == "auto" and torch.device(device).type == "cpu":
             dtype = "float32"  # few processors have bfloat16 products, and the others take four times as long
-        # Without safetensors transformers would unpickle what it finds, which can run code.
-        self.model: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, local_files_only=True, use_safetensors=True
-        )
+        self.model: Any = _model(path, dtype)
         self.model.requires_grad_(False).eval().to(device)
         attention.use_for(self.model)
         self.device = torch.device(device)
@@ -77,6 +73,12 @@ class Engine:
         self._cache_name = "cache" if "cache" in named else "past_key_values"
         self._parameters = dict(self.model.named_parameters())
         self._seed: dict[str, Tensor] = {}  # the seed's own values of everything that was ever swapped
+
+    @property
+    def room(self) -> int | None:
+        """Most tokens of a prompt and its answer, where the model's config says."""
+        room: int | None = self.model.config.get_text_config().to_dict().get("max_position_embeddings")
+        return room
 
     @property
     def names(self) -> frozenset[str]:
@@ -246,6 +248,34 @@ class Engine:
     def _trim(self, ids: list[int]) -> list[int]:
         """Tokens before the first end token."""
         return next((ids[:i] for i, token in enumerate(ids) if token in self.ends), ids)
+
+
+def _tokenizer(path: Path | str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        said = one_line(str(error))[:120]
+        raise SelfdevError(
+            f"{path} has no tokenizer that transformers can read ({said}); copy the model's tokenizer files"
+            " there."
+        ) from error
+
+
+def _model(path: Path | str, dtype: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        # Without safetensors transformers would unpickle what it finds, which can run code.
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except ValueError as error:
+        said = one_line(str(error))[:120]
+        raise SelfdevError(
+            f"{path} cannot be loaded by transformers ({said}); install a newer one or give a model it knows."
+        ) from error
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

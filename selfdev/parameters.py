@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from selfdev.errors import SelfdevError
 
 DEEPEST = 20  # lists in lists of a value; Python itself reads 200 parentheses
+DIGITS = 4000  # of a whole number; Python itself writes 4,300
 _UPPER_CASE = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
@@ -73,8 +74,10 @@ def _plain(value: object, depth: int = 0) -> bool:
     if depth > DEEPEST:
         return False
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | str():
             return True
+        case int():
+            return abs(value) < 10**DIGITS
         case float():
             return math.isfinite(value)
         case list() | tuple():

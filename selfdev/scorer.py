@@ -54,7 +54,18 @@ def prepare(
         return Exam(tuple(questions), (), limit, tuple(stops), grader, lead, batch, source, split, chat)
     prompts = [rendered(engine.tokenizer, q) if chat else q.prompt for q in questions]
     batches = engine.prepare(prompts, [question.solution for question in questions], -(-batch // 4))
+    _check_room(engine, batches, limit)
     return Exam(tuple(questions), tuple(batches), limit, tuple(stops), grader, lead, batch)
+
+
+def _check_room(engine: Engine, batches: Sequence[Batch], limit: int) -> None:
+    """SelfdevError where the longest question and its answer are more than the model can look back."""
+    longest = max((batch.ids.shape[1] for batch in batches), default=0)
+    if engine.room is not None and longest + limit > engine.room:
+        raise SelfdevError(
+            f"the longest question takes {longest:,} tokens and, with an answer of {limit:,}, does not fit"
+            f" the {engine.room:,} positions of the model; lower shots or max_new_tokens."
+        )
 
 
 def no_template(tokenizer: Any) -> SelfdevError:

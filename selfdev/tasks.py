@@ -17,6 +17,7 @@ from selfdev.rows import Row, read_rows
 __all__ = ["SPLITS", "STOPS", "Question", "Task", "extract", "grade", "load_task"]
 
 HARNESS = "lm-eval:"  # in front of the name of a task of lm-evaluation-harness
+MOST_SHOTS = 100  # solved examples before each question; more fit no model's context
 LAB_SIZES = {"dev": 4000, "test": 10000}
 
 
@@ -34,6 +35,8 @@ def load_task(
     `grader` (default number) is for files; `dev_from_test` takes so many questions of a public task's test
     split for dev.
     """
+    if not 0 <= shots <= MOST_SHOTS:
+        raise SelfdevError(f"shots is {shots} and must be from 0 to {MOST_SHOTS}; choose such a number.")
     if path is not None and (name == "lab" or name.endswith(".jsonl")):
         raise SelfdevError(f"path is for gsm8k, math and lm-eval and the task is {name}; leave it out.")
     if name == "lab":

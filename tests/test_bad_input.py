@@ -168,6 +168,28 @@ def test_score_unpickles_nothing(family: Family, tmp_path: Path) -> None:
         Engine(folder)
 
 
+def test_a_model_without_tokenizer(family: Family, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(family.seed, tmp_path / "m"))
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    said = failing(["score", str(folder), "--limit", "1"])
+    assert said.startswith(f"selfdev: {folder} has no tokenizer that transformers can read")
+
+
+def test_an_architecture_that_transformers_does_not_know(family: Family, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(family.seed, tmp_path / "m"))
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(told | {"model_type": "unheard"}))
+    assert "cannot be loaded by transformers" in failing(["score", str(folder), "--limit", "1"])
+    file = config(tmp_path, folder, folder)
+    assert "does not know the model_type 'unheard'" in CliRunner().invoke(app, ["doctor", str(file)]).stdout
+
+
+@pytest.mark.parametrize(("shots", "words"), [("100000", "must be from 0 to 100"), ("100", "does not fit")])
+def test_more_examples_than_fit(shots: str, words: str, family: Family) -> None:
+    assert words in failing(["score", str(family.seed), "--task", "lab", "--limit", "1", "--shots", shots])
+
+
 def test_two_experts_with_one_name(family: Family, tmp_path: Path) -> None:
     pair = ("maths", family.experts["add"])
     assert "two experts are named maths" in told(tmp_path / "out", family.seed, [pair, pair])

@@ -13,6 +13,8 @@ from pydantic import Field, field_validator
 
 from selfdev.errors import SelfdevError
 from selfdev.records import MOST_GIB, MOST_SECONDS
+from selfdev.settings_learning import Dpo as Dpo
+from selfdev.settings_learning import Pairs as Pairs
 from selfdev.settings_task import Section as Section
 from selfdev.settings_task import Task as Task
 
@@ -99,80 +101,6 @@ class Factory(Section):
     @classmethod
     def _model_is_named_right(cls, value: str | None) -> str | None:
         return None if value is None else _checked_model(value)
-
-
-class Pairs(Section):
-    """How attempts become preference pairs. Shares are of the scored programs of an iteration."""
-
-    top: float = Field(
-        default=0.03,
-        gt=0,
-        le=0.5,
-        description="Share chosen, best first. PAPER.md: preference pairs, 3 % (B2).",
-    )
-    bottom: float = Field(
-        default=0.10,
-        gt=0,
-        le=0.5,
-        description="Share rejected, worst first. PAPER.md: preference pairs, 10 % (B2).",
-    )
-    min_each: int = Field(default=8, ge=1, description="At least so many chosen and so many rejected. Ours.")
-    carry_over: int = Field(
-        default=3,
-        ge=0,
-        description="Best of each earlier iteration that join the chosen. PAPER.md: carry-over, 3 (B2).",
-    )
-    max_pairs: int = Field(
-        default=512, ge=1, description="Most pairs of one training, drawn at random. PAPER.md: not known."
-    )
-    failures_as_rejected: bool = Field(
-        default=False,
-        description="Programs that failed may be rejected examples too. The paper filters them out (B2).",
-    )
-
-
-class Dpo(Section):
-    """The training of the factory by Direct Preference Optimisation."""
-
-    method: Literal["lora", "full"] = Field(
-        default="lora", description="Low-rank adapters or all weights. PAPER.md: DPO, LoRA (B1)."
-    )
-    lora_rank: int = Field(
-        default=256, ge=1, description="Rank of the adapters (lora only). PAPER.md: DPO, 256 (B1)."
-    )
-    lora_alpha: float = Field(
-        default=256.0,
-        gt=0,
-        description="Scale of the adapters is alpha / rank (lora only). PAPER.md: not known.",
-    )
-    learning_rate: float = Field(
-        default=1e-6, gt=0, description="Peak learning rate. PAPER.md: DPO, 1e-6 (B1)."
-    )
-    beta: float = Field(
-        default=0.01, gt=0, description="Strength of the tie to the reference. PAPER.md: DPO, 0.01 (B1)."
-    )
-    epochs: int = Field(default=1, ge=1, description="Passes over the pairs. PAPER.md: not known.")
-    batch: int = Field(default=8, ge=1, description="Pairs per optimiser step. PAPER.md: not known.")
-    sft_weight: float = Field(
-        default=0.0,
-        ge=0,
-        description="Weight of the chosen programs' likelihood in the loss (RPO). The paper's DPO has none,"
-        " 0.0.",
-    )
-    restart: Literal["seed", "previous"] = Field(
-        default="previous",
-        description="Weights and reference that DPO starts from: seed or last factory. PAPER.md: not known.",
-    )
-    average: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="Share of the trained weights in the next factory, the rest is those DPO started from"
-        " (WiSE-FT, Wortsman et al. 2022). The paper mentions none, 1.0.",
-    )
-    threads: int = Field(
-        default=1, ge=1, description="CPU threads of the training, during which the workers rest. Ours."
-    )
 
 
 class SandboxLimits(Section):

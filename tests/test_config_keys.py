@@ -199,12 +199,15 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "factory.decay": (0.1, looped),
     "factory.max_new_tokens": (4, looped),
     "factory.batch": (5, looped),
+    "pairs.rule": ("score-weighted", paired),
     "pairs.top": (0.4, paired),
     "pairs.bottom": (0.4, paired),
     "pairs.min_each": (5, paired),
     "pairs.carry_over": (2, paired),
     "pairs.max_pairs": (3, paired),
     "pairs.failures_as_rejected": (True, paired),
+    "pairs.floor": (0.1, paired),
+    "pairs.sharpness": (4.0, paired),
     "dpo.method": ("full", training),
     "dpo.lora_rank": (8, training),
     "dpo.lora_alpha": (8.0, training),
@@ -227,7 +230,14 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
 }
 
 
-ONLY_FOR = {"task.path": "gsm8k", "task.i_know_dev_is_test": "gsm8k", "task.grader": "q.jsonl"}
+# The value of another key without which a key does nothing.
+ONLY_FOR = {
+    "task.path": ("task", "name", "gsm8k"),
+    "task.i_know_dev_is_test": ("task", "name", "gsm8k"),
+    "task.grader": ("task", "name", "q.jsonl"),
+    "pairs.floor": ("pairs", "rule", "same-prompt-halves"),
+    "pairs.sharpness": ("pairs", "rule", "score-weighted"),
+}
 
 
 def all_keys() -> set[str]:
@@ -246,7 +256,10 @@ def test_every_key_is_looked_at() -> None:
 
 
 def config_of(
-    family: Family, key: str | None = None, value: Any = None, only_for: str | None = None
+    family: Family,
+    key: str | None = None,
+    value: Any = None,
+    only_for: tuple[str, str, Any] | None = None,
 ) -> Config:
     """A small run on the family, with one key changed; models are given by name."""
     folders = {"seed": family.seed, **family.experts}
@@ -256,7 +269,8 @@ def config_of(
         section, _, last = key.rpartition(".")
         values[section or last] = {**values.get(section, {}), last: value} if section else value
     if only_for is not None:
-        values["task"] = {**values.get("task", {}), "name": only_for}
+        section, name, needed = only_for
+        values[section] = {**values.get(section, {}), name: needed}
     models = values["models"]
     models["seed"] = str(folders[models["seed"]])
     models["experts"] = {name: str(folders[model]) for name, model in models["experts"].items()}

@@ -170,3 +170,104 @@ def test_order_is_random_and_repeatable() -> None:
 
 def key(pair: Pair) -> tuple[int, int]:
     return pair.chosen, pair.rejected
+
+
+HALVES = Pairs(rule="same-prompt-halves", carry_over=0, floor=0.0, max_pairs=1000)
+
+
+def test_each_of_the_better_half_meets_one_of_the_worse_half() -> None:
+    made = pairs(table(*TEN), HALVES)
+    better, worse = {6, 9, 3, 5, 1}, {2, 10, 4, 7, 8}
+    assert sorted(good for good, _ in made) == sorted(better)
+    assert sorted(bad for _, bad in made) == sorted(worse)
+
+
+def test_halves_are_of_distinct_scores() -> None:
+    # 50, 40, 30: the better half of three scores is one score, which two programs have.
+    made = pairs(table(50, 50, 40, 30), HALVES)
+    assert {good for good, _ in made} == {1, 2}
+    assert {bad for _, bad in made} == {3, 4}
+    assert pairs(table(50, 50), HALVES) == set()
+
+
+def test_chosen_programs_reach_the_floor() -> None:
+    high = HALVES.model_copy(update={"floor": 0.7})
+    assert {good for good, _ in pairs(table(*TEN), high)} == {6, 9, 3}  # the best three of ten
+
+
+def test_every_failure_is_rejected_once_by_the_halves() -> None:
+    failed = [attempt(i, None) for i in (11, 12, 13)]
+    made = pairs([*table(*TEN), *failed], HALVES.model_copy(update={"floor": 0.85}))
+    assert {(6, 11), (6, 13)} <= made  # in turn with the programs at the floor, best first
+    assert {good for good, _ in made} <= {6, 9}
+    assert sorted(bad for _, bad in made if bad > 10) == [11, 12, 13]
+    assert pairs([*table(50), attempt(2, None)], HALVES) == {(1, 2)}
+    assert pairs([attempt(2, None)], HALVES) == set()
+
+
+WEIGHTED = Pairs(rule="score-weighted", carry_over=0, max_pairs=1)
+
+
+def test_any_two_programs_of_different_scores_may_be_a_pair() -> None:
+    everything = WEIGHTED.model_copy(update={"max_pairs": 100})
+    assert pairs(table(50, 20, 20, 80), everything) == {(4, 1), (4, 2), (4, 3), (1, 2), (1, 3)}
+
+
+@pytest.mark.parametrize(("sharpness", "share"), [(1.0, 0.5), (2.0, 0.9**2 / (0.9**2 + 0.6**2 + 0.3**2))])
+def test_pairs_are_drawn_by_their_difference(sharpness: float, share: float) -> None:
+    # Differences of 90, 60 and 30 questions of 100; the first pair drawn is the widest with this share.
+    rule = WEIGHTED.model_copy(update={"sharpness": sharpness})
+    attempts = table(95, 35, 5)
+    drawn = [make_pairs(attempts, 1, rule, random.Random(seed)) for seed in range(2000)]
+    widest = sum(made == [Pair(1, 3)] for made in drawn) / len(drawn)
+    assert widest == pytest.approx(share, abs=0.04)
+
+
+def test_a_failure_counts_as_nothing_right_in_the_draw() -> None:
+    rule = WEIGHTED.model_copy(update={"max_pairs": 100, "failures_as_rejected": True})
+    assert pairs([*table(50, 0), attempt(3, None)], rule) == {(1, 2), (1, 3)}
+    without = rule.model_copy(update={"failures_as_rejected": False})
+    assert pairs([*table(50, 0), attempt(3, None)], without) == {(1, 2)}
+
+
+EVERY_RULE = pytest.mark.parametrize("name", ["paper", "same-prompt-halves", "score-weighted"])
+
+
+@EVERY_RULE
+def test_every_rule_keeps_what_all_must_keep(name: str) -> None:
+    stopped = Score((True,) * 9, (True,) * 9)  # a race stopped it after nine right answers
+    attempts = [
+        *table(*range(0, 90, 3)),
+        *table(*range(1, 60, 2), iteration=2, first=50),
+        attempt(100, 0, 2, score=stopped),
+        attempt(101, None, 2),
+        attempt(102, None, 2, outcome=Outcome(State.FORBIDDEN)),
+        attempt(103, None, 2, outcome=Outcome(State.MERGED)),
+        attempt(104, 99, 2, outcome=Outcome(State.SCORED, copy_of="expert")),
+        attempt(105, 99, 2, kind="baseline"),
+    ]
+    rule = Pairs.model_validate(
+        {"rule": name, "failures_as_rejected": True, "min_each": 1, "carry_over": 2, "max_pairs": 40}
+    )
+    made = make_pairs(attempts, 2, rule, random.Random(1))
+    by_id = {a.id: a for a in attempts}
+    assert 0 < len(made) <= 40
+    assert len(set(made)) == len(made)
+    assert made == make_pairs(attempts, 2, rule, random.Random(1))
+    assert made != make_pairs(attempts, 2, rule, random.Random(2))
+    for pair in made:
+        good, bad = by_id[pair.chosen], by_id[pair.rejected]
+        assert good.score is not None
+        assert good.score.accuracy > (bad.score.accuracy if bad.score else -1)
+        assert bad.iteration == 2
+        assert pair.chosen != 100
+        assert not {pair.chosen, pair.rejected} & {102, 103, 104, 105}
+
+
+@EVERY_RULE
+def test_the_best_of_earlier_iterations_may_be_chosen_by_every_rule(name: str) -> None:
+    attempts = table(20, 90, 80) + table(70, 60, 10, iteration=2, first=4)
+    rule = Pairs.model_validate({"rule": name, "min_each": 1, "carry_over": 1, "floor": 0.0})
+    chosen = {pair.chosen for pair in make_pairs(attempts, 2, rule, random.Random(0))}
+    assert 2 in chosen
+    assert not {1, 3} & chosen

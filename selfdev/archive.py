@@ -14,7 +14,7 @@ from selfdev.grading import Lead
 from selfdev.records import Attempt, Outcome, Pair, Score, State
 from selfdev.results import DpoStep
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE attempts (
@@ -30,7 +30,7 @@ CREATE TABLE pairs (iteration INTEGER NOT NULL, place INTEGER NOT NULL,
     chosen INTEGER NOT NULL REFERENCES attempts (id), rejected INTEGER NOT NULL REFERENCES attempts (id),
     PRIMARY KEY (iteration, place));
 CREATE TABLE training (iteration INTEGER NOT NULL, step INTEGER NOT NULL, loss REAL NOT NULL,
-    margin REAL NOT NULL, accuracy REAL NOT NULL, PRIMARY KEY (iteration, step));
+    margin REAL, accuracy REAL, PRIMARY KEY (iteration, step));
 CREATE TABLE examined (name TEXT NOT NULL, kind TEXT NOT NULL, split TEXT NOT NULL, attempt INTEGER
     REFERENCES attempts (id), strict BLOB NOT NULL, flexible BLOB NOT NULL, PRIMARY KEY (name, split));
 CREATE TABLE events (id INTEGER PRIMARY KEY, what TEXT NOT NULL, detail TEXT NOT NULL);

@@ -1,39 +1,34 @@
-"""DPO of the factory on preference pairs, by TRL's `DPOTrainer` (Rafailov et al. 2023, arXiv 2305.18290)."""
+"""One training of the factory by TRL, from the folder of one to that of the next."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from selfdev import objectives
+from selfdev.records import Lessons
 from selfdev.results import DpoStep
 from selfdev.settings import Dpo
 
 
-@dataclass(frozen=True, slots=True)
-class TextPair:
-    """A preference in words: what the factory should rather and rather not write."""
-
-    chosen: str
-    rejected: str
-
-
 def train(
-    start: Path, out: Path, prompt: str, pairs: Sequence[TextPair], settings: Dpo, seed: int,
+    start: Path, out: Path, prompt: str, lessons: Lessons, settings: Dpo, seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[DpoStep, ...]:  # fmt: skip
-    """Train the factory at `start` on the pairs and write the next one at `out`; returns the log.
+    """Train the factory at `start` on the lessons and write the next one at `out`; returns the log.
 
     The reference is the factory it starts from. `progress` gets (steps done, steps in all).
     """
     os.environ["TQDM_DISABLE"] = "1"  # TRL's own bars; ours tells how far the training is
     import torch
+    from datasets.utils.logging import disable_progress_bar
     from transformers.utils import logging
 
+    disable_progress_bar()
     logging.disable_progress_bar()
     torch.set_num_threads(settings.threads)
     model, tokenizer = _load(start)
@@ -42,7 +37,10 @@ def train(
     with warnings.catch_warnings():
         # TRL 1.16 still uses the name that transformers 5 has deprecated.
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
-        trainer = _trainer(model, tokenizer, prompt, pairs, settings, seed, partial / "work", progress)
+        # What GRPO's programs come in by; a later TRL may do it otherwise.
+        warnings.filterwarnings("ignore", message=".*'rollout_func'", category=UserWarning)
+        trainer = objectives.make_trainer(model, tokenizer, prompt, lessons, settings, seed, partial / "work")
+        _attend(trainer, progress)
         trainer.train()
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if settings.method == "lora":
@@ -55,9 +53,9 @@ def train(
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)
     return tuple(
-        DpoStep(int(row["step"]), row["loss"], row["rewards/margins"], row["rewards/accuracies"])
+        DpoStep(int(row["step"]), row["loss"], row.get("rewards/margins"), row.get("rewards/accuracies"))
         for row in trainer.state.log_history
-        if "rewards/margins" in row
+        if "loss" in row
     )
 
 
@@ -84,80 +82,19 @@ def _stored_dtype(start: Path) -> Any:
     return AutoConfig.from_pretrained(start, local_files_only=True).dtype or "float32"
 
 
-def _trainer(
-    model: Any, tokenizer: Any, prompt: str, pairs: Sequence[TextPair], settings: Dpo, seed: int, work: Path,
-    progress: Callable[[int, int], None] | None,
-) -> Any:  # fmt: skip
-    from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
-    from transformers import PrinterCallback
-    from trl import DPOTrainer
+def _attend(trainer: Any, progress: Callable[[int, int], None] | None) -> None:
+    """Have the trainer tell `progress` of its steps rather than print every one."""
+    from transformers import PrinterCallback, TrainerCallback
 
-    disable_progress_bar()
-    rows = [{"prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
-    trainer = DPOTrainer(
-        model=model,
-        args=arguments(settings, seed, work),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=_adapters(settings),
-        callbacks=[_callback(progress)] if progress else None,
-    )
-    trainer.remove_callback(PrinterCallback)  # it would print every step
-    return trainer
-
-
-def arguments(settings: Dpo, seed: int, work: Path) -> Any:
-    """TRL's arguments for these settings; RPO's likelihood term is TRL's `sft` loss (Pang et al. 2024)."""
-    import torch
-    from trl import DPOConfig
-
-    on_cpu = not torch.cuda.is_available()
-    with_sft = settings.sft_weight > 0
-    return DPOConfig(
-        output_dir=str(work),
-        learning_rate=settings.learning_rate,
-        beta=settings.beta,
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch,
-        loss_type=["sigmoid", "sft"] if with_sft else ["sigmoid"],
-        loss_weights=[1.0, settings.sft_weight] if with_sft else None,
-        precompute_ref_log_probs=True,
-        gradient_checkpointing=not on_cpu,
-        bf16=not on_cpu,
-        use_cpu=on_cpu,
-        max_length=None,
-        lr_scheduler_type="cosine",
-        warmup_steps=0,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        seed=seed % 2**32,
-        dataloader_pin_memory=False,
-    )
-
-
-def _adapters(settings: Dpo) -> Any:
-    if settings.method == "full":
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-
-
-def _callback(progress: Callable[[int, int], None]) -> Any:
-    from transformers import TrainerCallback
+    trainer.remove_callback(PrinterCallback)
+    if progress is None:
+        return
+    tell = progress
 
     class Progress(TrainerCallback):  # type: ignore[misc]
         """Tells a plain function how far the training is."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            progress(state.global_step, state.max_steps)
+            tell(state.global_step, state.max_steps)
 
-    return Progress()
+    trainer.add_callback(Progress)

@@ -121,6 +121,28 @@ class Pair:
     rejected: int
 
 
+@dataclass(frozen=True, slots=True)
+class TextPair:
+    """A preference in words: what the factory should rather and rather not write."""
+
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a factory learns from after one iteration.
+
+    `rewarded` are the iteration's texts as they were written, at `temperature` and of at most `longest`
+    tokens, each with its dev accuracy, 0.0 where it failed by its own fault.
+    """
+
+    pairs: tuple[TextPair, ...]
+    rewarded: tuple[tuple[str, float], ...] = ()
+    temperature: float = 1.0
+    longest: int = 1024
+
+
 def fully_scored(attempts: Sequence[Attempt]) -> list[Attempt]:
     """Attempts scored on as many questions as any: not stopped early, so that they can be chosen."""
     most = max((a.score.n for a in attempts if a.score), default=0)

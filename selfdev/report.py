@@ -14,6 +14,7 @@ from selfdev import report_figures as figures
 from selfdev.findings import Findings, Gain, duration, findings, p_words, percent, points, scored
 from selfdev.report_figures import section, table
 from selfdev.report_scores import dev_test, scores_section
+from selfdev.report_training import training_section
 from selfdev.results import RunResult
 
 BADGES = {
@@ -40,7 +41,7 @@ def render(result: RunResult) -> str:
         _tiles(result, found),
         scores_section(result, found),
         _search(result, found),
-        _training(result),
+        training_section(result),
         _program(result),
         _cost(result),
         _settings(result),
@@ -136,17 +137,6 @@ def _search(result: RunResult, found: Findings) -> str:
     )
     lead = f"{len(turns)} iterations." if len(turns) > 1 else "One iteration: nothing to compare it with."
     return section("The search", f'<div class="charts">{"".join(charts)}</div>', lead=lead)
-
-
-def _training(result: RunResult) -> str:
-    charts = figures.training(result.iterations)
-    if not charts:
-        return ""
-    lead = (
-        "Direct Preference Optimisation on chosen and rejected programs. These curves show that the factory"
-    )
-    lead += " learned its pairs, not that its programs became better."
-    return section("Training of the factory", f'<div class="charts">{charts}</div>', lead=lead)
 
 
 def _program(result: RunResult) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from selfdev.findings import percent
@@ -25,7 +25,7 @@ from selfdev.report_svg import (
     x_axis,
     y_axis,
 )
-from selfdev.results import DpoStep, IterationStats, TestRow
+from selfdev.results import IterationStats, TestRow
 
 STATES = (
     State.SCORED,
@@ -37,7 +37,6 @@ STATES = (
     State.FORBIDDEN,
     State.INVALID,
 )
-MOST_POINTS = 300  # of one curve; more cannot be seen at this size
 
 
 def section(title: str, *parts: str, lead: str = "") -> str:
@@ -239,53 +238,3 @@ def temperature(turns: Sequence[IterationStats]) -> str:
     about = "; ".join(f"iteration {i}: temperature {t}, yield {share}" for i, t, share, _ in rows)
     drawing = svg("".join(parts), "Temperature and yield", about)
     return figure("Temperature and yield", caption, drawing, numbers, keys)
-
-
-def training(turns: Sequence[IterationStats]) -> str:
-    """DPO loss and reward margin of every factory that was trained; empty text when none was."""
-    trained = [t for t in turns if t.dpo]
-    if not trained:
-        return ""
-    rows = [
-        (str(t.iteration), str(t.pairs), *(f"{v:.3f}" for v in _ends(t.dpo)), percent(t.dpo[-1].accuracy, 0))
-        for t in trained
-    ]
-    head = (
-        "after iteration",
-        "pairs",
-        "first loss",
-        "last loss",
-        "first margin",
-        "last margin",
-        "ranked right",
-    )
-    numbers = table(head, rows)
-    loss = _curves(
-        trained, lambda s: s.loss, "DPO loss", "Each factory's training, one line per iteration.", numbers
-    )
-    words = "How much more the trained factory prefers the chosen over the rejected program than before."
-    return loss + _curves(trained, lambda s: s.margin, "Reward margin", words, numbers)
-
-
-def _ends(steps: Sequence[DpoStep]) -> tuple[float, ...]:
-    return steps[0].loss, steps[-1].loss, steps[0].margin, steps[-1].margin
-
-
-def _curves(
-    turns: Sequence[IterationStats], value: Callable[[DpoStep], float], title: str, caption: str, numbers: str
-) -> str:
-    kept = [(t.iteration, t.dpo[:: 1 + len(t.dpo) // MOST_POINTS]) for t in turns]
-    y = axis_over([value(s) for _, steps in kept for s in steps], BOTTOM, TOP + 6)
-    x = axis_over([float(s.step) for _, steps in kept for s in steps], LEFT, RIGHT, low=0.0)
-    parts = [
-        y_axis(y, title.lower().replace("dpo", "DPO"), number_tick),
-        x_axis(x, "optimiser step", number_tick),
-    ]
-    for i, (iteration, steps) in enumerate(kept):
-        places = [(x.at(s.step), y.at(value(s))) for s in steps]
-        parts.append(path(places, f"line turn-{i % 6}"))
-        end = f"{title} after iteration {iteration}: {value(steps[-1]):.3f}"
-        parts.append(circle(*places[-1], 4, f"fill-{i % 6}", end))
-    about = "; ".join(f"iteration {i}: from {value(s[0]):.3f} to {value(s[-1]):.3f}" for i, s in kept)
-    keys = legend([(f"fill-{i % 6}", f"after iteration {n}") for i, (n, _) in enumerate(kept)])
-    return figure(title, caption, svg("".join(parts), title, about), numbers, keys)

@@ -12,12 +12,13 @@ Kind = Literal["seed", "expert", "baseline", "home baseline", "discovered"]  # h
 
 @dataclass(frozen=True, slots=True)
 class DpoStep:
-    """One logged optimiser step: loss, reward margin (nats x beta) and share of pairs ranked right."""
+    """One logged optimiser step: loss, reward margin (nats x beta) and share of pairs ranked right; None
+    where the objective has no margin (sft, grpo) or no pairs to rank (kto)."""
 
     step: int
     loss: float
-    margin: float
-    accuracy: float
+    margin: float | None
+    accuracy: float | None
 
 
 @dataclass(frozen=True, slots=True)

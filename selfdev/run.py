@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -30,7 +30,6 @@ from selfdev.checkpoints import (
 )
 from selfdev.collect import collect, tested
 from selfdev.config import Config, dump
-from selfdev.dpo import TextPair
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import make_probes
 from selfdev.finish import Candidate, final_examination, test_table, tune_baselines
@@ -38,7 +37,7 @@ from selfdev.library import load_program
 from selfdev.loop import run_loop
 from selfdev.progress import Bars
 from selfdev.questions import exam_questions
-from selfdev.records import Program
+from selfdev.records import Lessons, Program
 from selfdev.results import DpoStep, RunResult
 from selfdev.sandbox import Limits, Sandbox, protections
 from selfdev.sandbox.layers import in_words, missing, refusal
@@ -266,12 +265,12 @@ def describe_environment(config: Config) -> dict[str, Any]:
 
 
 def _trainer(config: Config, bars: Bars) -> Any:
-    def train(start: Path, out: Path, pairs: Sequence[TextPair], seed: int) -> tuple[DpoStep, ...]:
+    def train(start: Path, out: Path, lessons: Lessons, seed: int) -> tuple[DpoStep, ...]:
         from selfdev import dpo
 
         return bars.steps(
             f"iteration {int(out.name.rpartition('_')[2]) - 1}: DPO",
-            lambda tell: dpo.train(start, out, factory.prompt(), pairs, config.dpo, seed, tell),
+            lambda tell: dpo.train(start, out, factory.prompt(), lessons, config.dpo, seed, tell),
         )
 
     return train

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfdev.settings_task import Section
 
+Objective = Literal["dpo", "rpo", "ipo", "f-dpo", "kto", "sft", "grpo"]
 PairRule = Literal["paper", "same-prompt-halves", "score-weighted"]
 
 
@@ -66,8 +67,17 @@ class Pairs(Section):
 
 
 class Dpo(Section):
-    """The training of the factory by Direct Preference Optimisation."""
+    """The training of the factory, by Direct Preference Optimisation unless `objective` says otherwise."""
 
+    objective: Objective = Field(
+        default="dpo",
+        description="What training minimises (selfdev/objectives.py): dpo, rpo, ipo, f-dpo, kto, sft or grpo."
+        " PAPER.md: DPO objective, Direct Preference Optimization (A).",
+    )
+    divergence: Literal["forward_kl", "js_divergence"] = Field(
+        default="forward_kl",
+        description="Divergence from the reference (f-dpo only). EvoTune: forward KL, for diversity.",
+    )
     method: Literal["lora", "full"] = Field(
         default="lora", description="Low-rank adapters or all weights. PAPER.md: DPO, LoRA (B1)."
     )
@@ -83,15 +93,22 @@ class Dpo(Section):
         default=1e-6, gt=0, description="Peak learning rate. PAPER.md: DPO, 1e-6 (B1)."
     )
     beta: float = Field(
-        default=0.01, gt=0, description="Strength of the tie to the reference. PAPER.md: DPO, 0.01 (B1)."
+        default=0.01,
+        gt=0,
+        description="Strength of the tie to the reference; ipo's tau, grpo's weight of the KL, not used by"
+        " sft. PAPER.md: DPO, 0.01 (B1).",
     )
     epochs: int = Field(default=1, ge=1, description="Passes over the pairs. PAPER.md: not known.")
-    batch: int = Field(default=8, ge=1, description="Pairs per optimiser step. PAPER.md: not known.")
+    batch: int = Field(
+        default=8,
+        ge=1,
+        description="Pairs per optimiser step (sft and grpo: programs). PAPER.md: not known.",
+    )
     sft_weight: float = Field(
         default=0.0,
         ge=0,
-        description="Weight of the chosen programs' likelihood in the loss (RPO). The paper's DPO has none,"
-        " 0.0.",
+        description="Weight of the chosen programs' likelihood in the loss: above 0 it makes dpo rpo, and"
+        " joins ipo and f-dpo; kto, sft and grpo have no such term. The paper's DPO has none, 0.0.",
     )
     restart: Literal["seed", "previous"] = Field(
         default="previous",
@@ -107,3 +124,18 @@ class Dpo(Section):
     threads: int = Field(
         default=1, ge=1, description="CPU threads of the training, during which the workers rest. Ours."
     )
+
+    @model_validator(mode="after")
+    def _keys_fit_the_objective(self) -> Dpo:
+        if self.objective == "rpo" and self.sft_weight == 0:
+            raise ValueError(
+                "objective is rpo and sft_weight is 0, which leaves dpo; give sft_weight, for example 1"
+            )
+        if self.objective == "grpo" and self.restart == "seed":
+            raise ValueError(
+                "objective is grpo and restart is seed, but grpo learns from what the trained factory wrote"
+                " itself; set restart to previous"
+            )
+        if self.objective == "grpo" and self.batch < 2:
+            raise ValueError(f"batch is {self.batch} and grpo needs at least 2 programs a step; raise it")
+        return self

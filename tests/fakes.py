@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from selfdev.config import Config, parse_config
-from selfdev.dpo import TextPair
 from selfdev.questions import ExamName
-from selfdev.records import Outcome, Score, State
+from selfdev.records import Lessons, Outcome, Score, State, TextPair
 from selfdev.results import DpoStep
 from selfdev.workers import Probed, Subject, Tried, Workers
 
@@ -127,11 +126,11 @@ class FakeTrain:
     calls: list[tuple[Path, Path, tuple[TextPair, ...], int]] = field(default_factory=list)
     dies: bool = False
 
-    def __call__(self, start: Path, out: Path, pairs: Sequence[TextPair], seed: int) -> tuple[DpoStep, ...]:
+    def __call__(self, start: Path, out: Path, lessons: Lessons, seed: int) -> tuple[DpoStep, ...]:
         out.mkdir(exist_ok=True)
         if self.dies:
             raise Killed
-        self.calls.append((start, out, tuple(pairs), seed))
+        self.calls.append((start, out, lessons.pairs, seed))
         return (DpoStep(1, 0.5, 0.1, 1.0),)
 
 

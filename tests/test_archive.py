@@ -51,7 +51,7 @@ def test_a_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
 
 def test_another_schema_is_refused(archive: Archive, tmp_path: Path) -> None:
     archive.put("schema", "99")
-    with pytest.raises(SelfdevError, match=r"has schema 99.* reads 1; start a new run"):
+    with pytest.raises(SelfdevError, match=r"has schema 99.* reads 2; start a new run"):
         Archive(tmp_path / "archive.sqlite")
 
 
@@ -183,7 +183,7 @@ def test_pairs_keep_their_order(written: Archive) -> None:
 
 
 def test_training_comes_back_by_step(archive: Archive) -> None:
-    steps = [DpoStep(2, 0.5, 0.2, 1.0), DpoStep(1, 0.69, 0.0, 0.0)]
+    steps = [DpoStep(2, 0.5, None, None), DpoStep(1, 0.69, 0.0, 0.0)]
     archive.add_training(1, steps)
     assert archive.training(1) == (steps[1], steps[0])
     assert archive.training(2) == ()

@@ -18,14 +18,15 @@ from safetensors.torch import load_file
 from test_preferences import attempt, table
 from transformers import AutoModelForCausalLM
 
-from selfdev import collect, dpo, run
+from selfdev import collect, dpo, objectives, run
 from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint
 from selfdev.config import Config
-from selfdev.dpo import _adapters, arguments
 from selfdev.finish import final_examination, tune_baselines
 from selfdev.loop import run_loop
+from selfdev.objectives import adapters, arguments
 from selfdev.preferences import make_pairs
+from selfdev.records import Lessons
 from selfdev.settings import Section
 
 
@@ -86,8 +87,8 @@ def paired(config: Config, world: World) -> object:  # noqa: ARG001
 def training(config: Config, world: World) -> object:
     """What TRL and PEFT are told."""
     told = arguments(config.dpo, 0, world.folder).to_dict()
-    adapters = _adapters(config.dpo)
-    return told, adapters and (adapters.r, adapters.lora_alpha)
+    low_rank = adapters(config.dpo)
+    return told, low_rank and (low_rank.r, low_rank.lora_alpha)
 
 
 def threads(config: Config, world: World) -> object:
@@ -100,7 +101,7 @@ def threads(config: Config, world: World) -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dpo, "_load", refuse)
         with pytest.raises(InterruptedError):
-            dpo.train(Path("seed"), world.folder / "next", "", [], config.dpo, 0)
+            dpo.train(Path("seed"), world.folder / "next", "", Lessons(()), config.dpo, 0)
     used = torch.get_num_threads()
     torch.set_num_threads(before)
     return used
@@ -114,14 +115,17 @@ def averaged(config: Config, world: World) -> object:
         accelerator = SimpleNamespace(unwrap_model=lambda model: model)
         state = SimpleNamespace(log_history=[])
 
+        def remove_callback(self, _: object) -> None:
+            pass
+
         def train(self) -> None:
             for weights in self.model.parameters():
                 torch.nn.init.ones_(weights)
 
     full = config.dpo.model_copy(update={"method": "full"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dpo, "_trainer", lambda *_: Trainer())
-        dpo.train(world.family.seed, world.folder / "next", "", [], full, 0)
+        patch.setattr(objectives, "make_trainer", lambda *_: Trainer())
+        dpo.train(world.family.seed, world.folder / "next", "", Lessons(()), full, 0)
     return sum(float(t.float().sum()) for t in load_file(world.folder / "next/model.safetensors").values())
 
 
@@ -208,6 +212,8 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "pairs.failures_as_rejected": (True, paired),
     "pairs.floor": (0.1, paired),
     "pairs.sharpness": (4.0, paired),
+    "dpo.objective": ("ipo", training),
+    "dpo.divergence": ("js_divergence", training),
     "dpo.method": ("full", training),
     "dpo.lora_rank": (8, training),
     "dpo.lora_alpha": (8.0, training),
@@ -235,6 +241,7 @@ ONLY_FOR = {
     "task.path": ("task", "name", "gsm8k"),
     "task.i_know_dev_is_test": ("task", "name", "gsm8k"),
     "task.grader": ("task", "name", "q.jsonl"),
+    "dpo.divergence": ("dpo", "objective", "f-dpo"),
     "pairs.floor": ("pairs", "rule", "same-prompt-halves"),
     "pairs.sharpness": ("pairs", "rule", "score-weighted"),
 }

@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfdev.checkpoints import open_checkpoint
-from selfdev.dpo import TextPair, arguments, train
+from selfdev.dpo import train
+from selfdev.objectives import arguments
+from selfdev.records import Lessons, TextPair
 from selfdev.results import DpoStep
 from selfdev.settings import Dpo
 
@@ -27,20 +29,26 @@ RULE = Dpo(method="full", learning_rate=0.02, beta=BETA, epochs=1, batch=2)
 def run(
     start: Path, out: Path, settings: Dpo, seed: int = 0, pairs: tuple[TextPair, ...] = PAIRS
 ) -> tuple[DpoStep, ...]:
-    return train(start, out, PROMPT, pairs, settings, seed)
+    return train(start, out, PROMPT, Lessons(pairs), settings, seed)
 
 
-def log_probability(folder: Path, completion: str) -> tuple[float, int]:
-    """Log-probability of a completion and its end token behind the prompt, and its number of tokens."""
+def token_log_probabilities(folder: Path, completion: str, temperature: float = 1.0) -> list[float]:
+    """Log-probability of each token of a completion and of its end token, behind the prompt."""
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     prompt = tokenizer(PROMPT).input_ids
     reply = [*tokenizer(completion).input_ids, tokenizer.eos_token_id]
     with torch.inference_mode():
         logits = model(torch.tensor([prompt + reply])).logits[0]
-    probabilities = torch.log_softmax(logits.double(), -1)
+    probabilities = torch.log_softmax(logits.double() / temperature, -1)
     places = range(len(prompt) - 1, len(prompt) - 1 + len(reply))
-    return sum(float(probabilities[i, t]) for i, t in zip(places, reply, strict=True)), len(reply)
+    return [float(probabilities[i, t]) for i, t in zip(places, reply, strict=True)]
+
+
+def log_probability(folder: Path, completion: str) -> tuple[float, int]:
+    """Log-probability of a completion and its end token behind the prompt, and its number of tokens."""
+    tokens = token_log_probabilities(folder, completion)
+    return sum(tokens), len(tokens)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +87,7 @@ def test_second_loss_is_the_formula(
 def test_training_widens_the_margin(family_fp32: Family, tmp_path: Path) -> None:
     steps = run(family_fp32.seed, tmp_path / "out", RULE.model_copy(update={"epochs": 6}))
     assert [s.step for s in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[-1].margin is not None
     assert steps[-1].margin > 0.5
     assert steps[-1].loss < math.log(2)
     assert steps[-1].accuracy == 1.0
@@ -161,7 +170,7 @@ def test_adapters_change_linear_layers_only(family_fp32: Family, tmp_path: Path)
 def test_progress_counts_steps(family: Family, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     two = RULE.model_copy(update={"epochs": 2})
-    train(family.seed, tmp_path / "out", PROMPT, PAIRS, two, 0, lambda *step: told.append(step))
+    train(family.seed, tmp_path / "out", PROMPT, Lessons(PAIRS), two, 0, lambda *step: told.append(step))
     assert told == [(1, 2), (2, 2)]
 
 

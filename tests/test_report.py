@@ -7,15 +7,18 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from sample_result import PROGRAM, nothing_scored, result, row, turn
 
 from selfdev.report import highlight, render, write_report
-from selfdev.report_figures import distribution, outcomes, temperature, training
+from selfdev.report_figures import distribution, outcomes, temperature
 from selfdev.report_scores import dev_test, interval_axis, interval_bar
 from selfdev.report_svg import Axis, axis_over, number_tick, percent_tick, ticks
+from selfdev.report_training import OBJECTIVES, training
 from selfdev.results import DpoStep, RunResult
+from selfdev.settings_learning import Objective
 
 VOID = {"meta", "line", "rect", "circle", "path", "br"}
 
@@ -101,7 +104,7 @@ def test_page_shows_every_part() -> None:
         "Scores of the programs",
         "How the programs ended",
         "Temperature and yield",
-        "DPO loss",
+        "Training loss",
         "Reward margin",
         "Dev against test",
         "Best program: program 3.117",
@@ -144,7 +147,7 @@ def test_nothing_scored_still_makes_a_page() -> None:
     assert "The test set was not opened in this run." in words
     assert "none scored" in words
     assert "Best program" not in words
-    assert "DPO loss" not in words
+    assert "Training loss" not in words
 
 
 def test_no_iteration_still_makes_a_page() -> None:
@@ -225,6 +228,22 @@ def test_training_shows_first_and_last_step() -> None:
     for number in ("0.693", "0.250", "1.500", "100 %"):
         assert number in drawn
     assert training((replace(turn(1, 0.4, 100), dpo=()),)) == ""
+
+
+def test_an_objective_without_margins_shows_none() -> None:
+    steps = (DpoStep(1, 2.5, None, None), DpoStep(2, 2.25, None, None))
+    drawn = training((replace(turn(1, 0.4, 100), dpo=steps),))
+    assert "2.250" in drawn
+    assert "–" in drawn
+    assert "Reward margin" not in drawn
+
+
+def test_the_page_names_the_objective() -> None:
+    assert set(OBJECTIVES) == set(get_args(Objective))
+    made = result()
+    assert (
+        "Kahneman-Tversky" in page(replace(made, config={**made.config, "dpo": {"objective": "kto"}})).words
+    )
 
 
 def test_long_training_is_thinned() -> None:

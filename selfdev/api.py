@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from selfdev.comparison import Comparison
     from selfdev.doctor import Diagnosis
     from selfdev.engine import Engine
+    from selfdev.explanation import Explanation
     from selfdev.export import ExportResult
     from selfdev.lab.build import BuildResult
     from selfdev.lab.check import CheckResult
@@ -185,6 +186,18 @@ def export(program: str, to: str, out: Path | str, **options: Any) -> ExportResu
     from selfdev.export import export as export_program
 
     return export_program(program, to, out, **options)
+
+
+def explain(
+    target: Path | str, config: Path | str | None = None, overrides: Sequence[str] = (), **options: Any
+) -> Explanation:
+    """Explain a run's best program, or a program on a config's models, or on probes alone; see
+    `selfdev.explain.explain` for the options."""
+    from selfdev.config import load_config
+    from selfdev.explain import explain as explain_program
+
+    settings = load_config(config, overrides) if config is not None else None
+    return explain_program(str(target), settings, **options)
 
 
 def tune(

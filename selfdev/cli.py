@@ -15,7 +15,7 @@ import typer
 from selfdev.answer import answer, show_any
 from selfdev.cli_evidence import evidence
 from selfdev.cli_lab import lab
-from selfdev.options import AsJson, Overrides
+from selfdev.options import AcceptWeaker, AsJson, Overrides, Parameters, pair, parameters_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,9 +111,7 @@ def merge(
     out: Annotated[
         Path | None, typer.Option(help="New folder for the merged checkpoint; none: only try.")
     ] = None,
-    param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the program, a JSON value.")
-    ] = None,
+    param: Parameters = None,
     scope: Annotated[str, typer.Option(help="Parameters it sees: mlp, all or a regular expression.")] = "mlp",
     show_dtype: Annotated[
         str, typer.Option(help="Dtype in which it sees tensors: stored or float32.")
@@ -124,16 +122,12 @@ def merge(
     ] = None,
     timeout: Annotated[float, typer.Option(help="Most wall time, seconds.", min=0.1)] = 600.0,
     memory: Annotated[float, typer.Option(help="Most memory, GiB.", min=0.1)] = 16.0,
-    accept_weaker: Annotated[
-        bool, typer.Option("--accept-weaker", help="Go on where this machine lacks a confinement layer.")
-    ] = False,
+    accept_weaker: AcceptWeaker = False,
     as_json: AsJson = False,
 ) -> None:
     """Run one program on given models and write the merged checkpoint."""
-    experts = [_pair(text, "--expert") for text in expert]
-    parameters = {
-        name: _json_value(name, value) for name, value in (_pair(t, "--param") for t in param or [])
-    }
+    experts = [pair(text, "--expert") for text in expert]
+    parameters = parameters_of(param)
 
     def work() -> Any:
         from selfdev import api
@@ -221,18 +215,13 @@ def export(
     program: Annotated[str, typer.Argument(help="Built-in name, or a .py file or text with a fenced block.")],
     out: Annotated[Path, typer.Option(help="New Python file.")],
     to: Annotated[str, typer.Option(help="Tool that gets a merge method: mergekit.")] = "mergekit",
-    param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the program, a JSON value.")
-    ] = None,
+    param: Parameters = None,
     scope: Annotated[str, typer.Option(help="Parameters it merges: mlp, all or a pattern.")] = "mlp",
-    accept_weaker: Annotated[
-        bool, typer.Option("--accept-weaker", help="Go on where this machine lacks a confinement layer.")
-    ] = False,
+    accept_weaker: AcceptWeaker = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a program as a merge method of mergekit, where its parameters do not depend on each other."""
-    pairs = (_pair(text, "--param") for text in param or [])
-    parameters = {name: _json_value(name, value) for name, value in pairs}
+    parameters = parameters_of(param)
 
     def work() -> Any:
         from selfdev import api
@@ -272,25 +261,7 @@ def config_schema(as_json: AsJson = False) -> None:
     answer(work, show, as_json)
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise typer.BadParameter(f"{text!r} must have the form NAME=VALUE", param_hint=option)
-    return name, value
-
-
 def _shown(show_dtype: str) -> str | None:
     if show_dtype not in ("stored", "float32"):
         raise typer.BadParameter(f"{show_dtype!r} must be stored or float32", param_hint="--show-dtype")
     return "F32" if show_dtype == "float32" else None
-
-
-def _json_value(name: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise typer.BadParameter(f"{name}: its value is nested too deeply", param_hint="--param") from None
-    except ValueError as error:  # no JSON, or a number of more digits than Python reads
-        raise typer.BadParameter(
-            f"{name}={text}: {text!r} is not a JSON value ({error})", param_hint="--param"
-        ) from None

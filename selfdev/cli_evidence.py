@@ -1,4 +1,4 @@
-"""The commands that set a finding beside others: `tune`, `compare`, `transfer`."""
+"""The commands that set a finding beside others or explain it: `tune`, `compare`, `transfer`, `explain`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfdev.answer import answer
-from selfdev.options import AsJson, Overrides
+from selfdev.options import AcceptWeaker, AsJson, Overrides, Parameters, parameters_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,6 +112,60 @@ def transfer(
 
     interrupted = "Interrupted; every finished attempt is kept. Give the same command again to go on."
     answer(work, show, as_json, interrupted)
+
+
+@evidence.command()
+def explain(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROGRAM|RUN", help="Built-in name, program file, or a finished run's folder."
+        ),
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with models and task; none: probes only. A run has its own."),
+    ] = None,
+    overrides: Overrides = None,
+    param: Parameters = None,
+    questions: Annotated[
+        int | None,
+        typer.Option(help="Dev questions for each variant; by default 400, or all there are.", min=1),
+    ] = None,
+    by_score: Annotated[
+        bool, typer.Option("--by-score", help="Simplify further while the dev score shows no loss.")
+    ] = False,
+    margin: Annotated[float, typer.Option(help="Most accuracy that --by-score may lose.", min=0)] = 0.01,
+    out: Annotated[Path | None, typer.Option(help="New file for the simplified program.")] = None,
+    random_seed: Annotated[int, typer.Option(help="Seed of a program's random numbers.", min=0)] = 0,
+    accept_weaker: AcceptWeaker = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a program does, which of its parts matter, and what simpler one does the same."""
+    parameters = parameters_of(param)
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.explain(
+            target,
+            config,
+            overrides or (),
+            parameters=parameters,
+            questions=questions,
+            by_score=by_score,
+            margin=margin,
+            out=out,
+            random_seed=random_seed,
+            accept_weaker=accept_weaker,
+        )
+
+    def show(result: Any, console: Console) -> None:
+        from selfdev.terminal_explain import print_explanation
+
+        print_explanation(result, console)
+
+    answer(work, show, as_json)
 
 
 def _one_of(value: str, allowed: tuple[str, ...], option: str) -> None:

@@ -106,8 +106,8 @@ def test_wrong_commands_would_be_noticed() -> None:
     command, rest = verb(["score", "lab:a/seed", "--no-such-option"])
     with pytest.raises(Exception, match="no-such-option"):
         command.make_context("score", rest)
-    with pytest.raises(AssertionError, match="no verb explain"):
-        verb(["explain", "runs/demo"])
+    with pytest.raises(AssertionError, match="no verb divine"):
+        verb(["divine", "runs/demo"])
 
 
 def test_readme_lists_every_command_and_no_other() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from selfdev.errors import SelfdevError
 from selfdev.grading import Lead
-from selfdev.records import Attempt, Outcome, Pair, Score, State
+from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
 from selfdev.results import DpoStep
 
 SCHEMA_VERSION = 2
@@ -33,6 +33,8 @@ CREATE TABLE training (iteration INTEGER NOT NULL, step INTEGER NOT NULL, loss R
     margin REAL, accuracy REAL, PRIMARY KEY (iteration, step));
 CREATE TABLE examined (name TEXT NOT NULL, kind TEXT NOT NULL, split TEXT NOT NULL, attempt INTEGER
     REFERENCES attempts (id), strict BLOB NOT NULL, flexible BLOB NOT NULL, PRIMARY KEY (name, split));
+CREATE TABLE replies (name TEXT NOT NULL, split TEXT NOT NULL, kinds TEXT NOT NULL, lengths TEXT NOT NULL,
+    marks BLOB NOT NULL, PRIMARY KEY (name, split));
 CREATE TABLE events (id INTEGER PRIMARY KEY, what TEXT NOT NULL, detail TEXT NOT NULL);
 """
 _COLUMNS = (
@@ -211,6 +213,24 @@ class Archive:
         self._db.execute(
             "INSERT INTO examined VALUES (?, ?, ?, ?, ?, ?)", (name, kind, split, attempt, *_bits(score))
         )
+
+    def add_replies(self, name: str, split: str, replies: Replies) -> None:
+        """Store what was noted of a model's replies on finalist_dev, test or a task beside."""
+        texts = json.dumps(replies.kinds), json.dumps(replies.lengths)
+        self._db.execute(
+            "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?)",
+            (name, split, *texts, bytes(replies.marks)),
+        )
+
+    def replies(self, name: str, split: str) -> Replies | None:
+        """What was noted of a model's replies; None where nothing was."""
+        row = self._db.execute(
+            "SELECT kinds, lengths, marks FROM replies WHERE name = ? AND split = ?", (name, split)
+        ).fetchone()
+        if row is None:
+            return None
+        kinds, lengths, marks = row
+        return Replies(tuple(json.loads(kinds)), tuple(json.loads(lengths)), tuple(marks))
 
     def examined(self, split: str) -> dict[str, Score]:
         rows = self._db.execute("SELECT name, strict, flexible FROM examined WHERE split = ?", (split,))

@@ -14,6 +14,7 @@ from typing import Any
 
 from selfdev import factory
 from selfdev.archive import Archive
+from selfdev.besides import warnings, what_changed
 from selfdev.config import Config, parse_config
 from selfdev.errors import SelfdevError
 from selfdev.finish import name_of, notes, test_table
@@ -54,6 +55,7 @@ def collect(folder: Path, archive: Archive) -> RunResult:
     config = config_of(folder, archive)
     best = archive.get("best") or "seed"
     rows = test_table(*tested(config, archive, best))
+    besides = what_changed(archive, best, [task.title for task in config.besides])
     stages = archive.events("stage")
     spent: Counter[str] = Counter()
     for stage in stages:
@@ -72,7 +74,12 @@ def collect(folder: Path, archive: Archive) -> RunResult:
         best_program=program.code if program else "",
         best_nearest=program.nearest if program else None,
         best_distance=program.distance if program else None,
-        notes=(*notes(rows, best), *([DEV_IS_TEST] if config.task.i_know_dev_is_test else [])),
+        notes=(
+            *notes(rows, best),
+            *warnings(besides),
+            *([DEV_IS_TEST] if config.task.i_know_dev_is_test else []),
+        ),
+        besides=besides,
     )
 
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -125,7 +125,7 @@ def _problem(kind: str, where: tuple[int | str, ...], message: str, value: objec
 
 def _nearest(where: tuple[int | str, ...]) -> str:
     """The valid key most like an unknown one: of its own section, the same name elsewhere, then anything."""
-    *sections, last = (str(part) for part in where)
+    *sections, last = (part for part in where if isinstance(part, str))
     keys = _keys()
     own = [key for key in keys if key.split(".")[:-1] == sections]
     near = difflib.get_close_matches(".".join([*sections, last]), own, 1, 0.8)
@@ -139,9 +139,9 @@ def _keys() -> list[str]:
     keys = []
     for name, field in Config.model_fields.items():
         keys.append(name)
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            keys += [f"{name}.{key}" for key in section.model_fields]
+        for section in (field.annotation, *get_args(field.annotation)):  # or a list of them
+            if isinstance(section, type) and issubclass(section, Section):
+                keys += [f"{name}.{key}" for key in section.model_fields]
     return keys
 
 

@@ -134,6 +134,7 @@ def _hours(config: Config, load: Load, rates: Rates, scored: float) -> dict[str,
     tuned = sets * (rates.merge + exam(task.dev))
     looked = (config.finalists + RIVALS + 1) * (rates.merge + exam(task.finalist_dev))
     tested = (len(config.models.experts) + len(config.baselines) + 2) * (rates.merge + exam(load.test))
+    tested += 2 * sum(rates.merge + exam(b.test or KNOWN_TESTS.get(b.name, 1000)) for b in config.besides)
     pair = 2 * (load.prompt + writer.max_new_tokens / 2) * config.dpo.epochs
     trained = (writer.iterations - 1) * config.pairs.max_pairs * pair * rates.train
     shared = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from selfdev import gate
 from selfdev.archive import Archive
+from selfdev.besides import split_of
 from selfdev.checkpoints import Checkpoint
 from selfdev.findings import SIGNIFICANT
 from selfdev.library import load_program
@@ -14,7 +15,7 @@ from selfdev.loop import Progress, try_attempts
 from selfdev.questions import ExamName
 from selfdev.records import Attempt, Score, best_first, fully_scored
 from selfdev.results import Kind, TestRow
-from selfdev.settings import Config
+from selfdev.settings import Config, TaskBesides
 from selfdev.stats import mcnemar, paired_difference
 from selfdev.workers import Subject, Workers
 
@@ -95,20 +96,26 @@ def final_examination(
     if not archive.events("test opened"):
         archive.log("test opened", for_=[candidate.name for candidate in asked])
     examine(asked, "test", archive, workers, progress)
+    for task in config.besides if best is not own else ():
+        examine([own, best], task, archive, workers, progress)
     return best
 
 
 def examine(
-    candidates: Sequence[Candidate], split: ExamName, archive: Archive, workers: Workers, progress: Progress
-) -> None:
-    """Score candidates on finalist_dev or test, those that are not in the archive yet."""
+    candidates: Sequence[Candidate], exam: ExamName | TaskBesides, archive: Archive, workers: Workers,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Score candidates on finalist_dev, test or a task besides, those that are not in the archive yet."""
+    split = exam if isinstance(exam, str) else split_of(exam.title)
     done = archive.examined(split)
     missing = [c for c in candidates if c.name not in done]
-    results = workers.examine([(_subject(candidate), split) for candidate in missing])
+    results = workers.examine([(_subject(candidate), exam) for candidate in missing])
     for place, tried in progress(results, split, len(missing)):
         candidate = missing[place]
         if tried.score is None:
             raise RuntimeError(f"{candidate.name} merged before and now ends in {tried.outcome.state}")
+        if tried.replies is not None:
+            archive.add_replies(candidate.name, split, tried.replies)
         ident = candidate.attempt.id if candidate.attempt else None
         archive.add_examined(candidate.name, candidate.kind, split, ident, tried.score)
 

@@ -34,6 +34,7 @@ NO_DEV = (
     " take dev questions from that, which are then no test questions."
 )
 STRICT = ("exact_match,strict-match", "exact_match,get-answer", "exact_match,none", "acc,none")
+KINDS = ("subject", "category", "type")  # names of the field that says it
 FLEXIBLE = ("exact_match,flexible-extract", "math_verify,none", "acc_norm,none")
 
 
@@ -196,9 +197,19 @@ def _questions(task: Any) -> tuple[Question, ...]:
     places = list(range(len(docs)))
     random.Random(0).shuffle(places)
     return tuple(
-        Question(str(task.doc_to_text(docs[place])), str(place), choices=_choices(task, docs[place]))
+        Question(
+            str(task.doc_to_text(docs[place])),
+            str(place),
+            skill=_kind(docs[place]),
+            choices=_choices(task, docs[place]),
+        )
         for place in places
     )
+
+
+def _kind(doc: Mapping[str, Any]) -> str:
+    """What kind a question is of, where its data set says it."""
+    return next((str(doc[key]) for key in KINDS if isinstance(doc.get(key), str)), "")
 
 
 def _choices(task: Any, doc: Any) -> tuple[str, ...]:

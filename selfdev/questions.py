@@ -20,7 +20,8 @@ Shot = tuple[str, str]  # what is asked in an example, and the answer shown
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: `prompt` is what the model continues; `solution` a worked answer where there is one.
+    """One question: `prompt` is what the model continues; `solution` a worked answer where there is one,
+    `skill` the kind of question it is, such as the subject.
 
     `messages` are the same as turns of a conversation (user, assistant, ..., user), for chat templates.
     """
@@ -76,6 +77,12 @@ def exam_questions(task: Task, name: ExamName, sizes: Mapping[str, int]) -> tupl
     return dev[:start] if name == "dev" else dev[start : start + sizes["finalist_dev"]]
 
 
+def held_out(task: Task, limit: int) -> tuple[Question, ...]:
+    """The first `limit` (0: all) questions of a task that the search never sees: a file is asked whole."""
+    asked = task.dev + task.test if task.name.endswith(".jsonl") else task.test
+    return asked[: limit or None]
+
+
 def pose(
     shots: Sequence[Shot],
     asked: str,
@@ -93,6 +100,11 @@ def pose(
 def asked(question: str) -> str:
     """A question in the form of GSM8K in lm-evaluation-harness."""
     return f"Question: {question}\nAnswer:"
+
+
+def last_turn(question: Question) -> str:
+    """A question without its examples, so that copies are alike."""
+    return normalised(question.messages[-1] if question.messages else question.prompt)
 
 
 def normalised(text: str) -> str:

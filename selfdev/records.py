@@ -93,6 +93,17 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Replies:
+    """What is kept of an exam's replies beside right and wrong, in question order: the kind of each question
+    ("" where it has none), lengths in characters, and marks as bits, see selfdev.replies. Lengths and marks
+    are empty where the task grades its own replies."""
+
+    kinds: tuple[str, ...]
+    lengths: tuple[int, ...] = ()
+    marks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One program tried once. `score` is on the dev questions of the loop; `same_as` names the earlier
     attempt whose score was reused because both programs behave alike."""

@@ -12,6 +12,7 @@ import yaml
 
 from selfdev import report_figures as figures
 from selfdev.findings import Findings, Gain, duration, findings, p_words, percent, points, scored
+from selfdev.report_besides import besides_section
 from selfdev.report_figures import section, table
 from selfdev.report_scores import dev_test, scores_section
 from selfdev.report_training import training_section
@@ -40,6 +41,7 @@ def render(result: RunResult) -> str:
         _notes(result.notes),
         _tiles(result, found),
         scores_section(result, found),
+        besides_section(result.besides),
         _search(result, found),
         training_section(result),
         _program(result),

@@ -81,6 +81,46 @@ class TestRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A share (0..1) of the improved model's answers beside the seed's, on the same n questions: the paired
+    95 % interval of the difference and the exact McNemar p-value, as it is and adjusted by Holm over the rows
+    of its table. It has `moved` where the adjusted p is below 5 % and the interval leaves out zero."""
+
+    name: str
+    n: int
+    seed: float
+    best: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    moved: Literal["up", "down", "not shown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Mean length of the replies, characters, with the paired 95 % interval of the difference."""
+
+    n: int
+    seed: float
+    best: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Besides:
+    """What else changed from the seed to the improved model: accuracy by kind of test question, the share of
+    replies that have a mark (`selfdev.replies`), their length (None: the task grades its own replies), and
+    accuracy on tasks that the search never saw."""
+
+    kinds: tuple[Change, ...]
+    replies: tuple[Change, ...]
+    lengths: Lengths | None
+    tasks: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """Everything the report prints. `notes` are sentences such as "no gain over the seed"."""
 
@@ -96,3 +136,4 @@ class RunResult:
     best_nearest: str | None
     best_distance: float | None
     notes: tuple[str, ...]
+    besides: Besides | None = None  # None where the best model is the seed

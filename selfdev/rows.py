@@ -17,7 +17,7 @@ def read_rows(
 ) -> list[Row]:
     """The objects of a JSONL file, each with a value for every key; SelfdevError tells the line.
 
-    What `texts` names is text, perhaps empty; `maybe` names which of solution and choices are read.
+    What `texts` names is text, perhaps empty; `maybe` names which of solution, choices and subject are read.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -55,5 +55,6 @@ def _are_choices(value: Any) -> bool:
 
 _FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "solution": (lambda value: isinstance(value, str), "a text"),
+    "subject": (lambda value: isinstance(value, str), "a text"),
     "choices": (_are_choices, "a list of at most 26 texts"),  # each has a letter
 }

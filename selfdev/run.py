@@ -41,7 +41,7 @@ from selfdev.records import Lessons, Program
 from selfdev.results import DpoStep, RunResult
 from selfdev.sandbox import Limits, Sandbox, protections
 from selfdev.sandbox.layers import in_words, missing, refusal
-from selfdev.tasks import Task, load_task
+from selfdev.tasks import Task, besides_problems, load_task
 from selfdev.workers import Setup, Workers
 
 CHANGEABLE = ("workers", "controls")  # may differ when a run goes on: its own results stay the same
@@ -132,7 +132,8 @@ def question_problems(config: Config) -> list[str]:
             problems.append(
                 f"task.{name} asks for {wanted} questions and {task.name} has {held} left for it; lower it."
             )
-    return problems
+    mine = task.dev[: config.task.dev + config.task.finalist_dev]
+    return problems + besides_problems(config.besides, mine)
 
 
 def questions_of(config: Config) -> Task:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from selfdev.questions import Question
+from selfdev.replies import is_degenerate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 FACTOR = 100.0  # times the seed's perplexity; a poor merge that still speaks stays far below
 LONGEST = 64  # tokens of a solution that are read, and of a reply that are written
-GRAM, DISTINCT = 8, 0.25  # a text is repetitive when less than this share of its 8-character pieces differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,6 @@ def complaint(seen: Look, seed: Look) -> str | None:
     if seen.mute and not seed.mute:
         return f"gibberish: every one of {len(seen.replies)} replies is empty or goes round in circles"
     return None
-
-
-def is_degenerate(reply: str) -> bool:
-    """Whether a reply is empty, or long and made of few distinct pieces."""
-    text = reply.strip()
-    pieces = [text[i : i + GRAM] for i in range(len(text) - GRAM + 1)]
-    return not text or (len(pieces) > 4 * GRAM and len(set(pieces)) < DISTINCT * len(pieces))
 
 
 def _is_off(perplexity: float | None, seed: Look) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from selfdev.errors import SelfdevError
-from selfdev.grading import Grader, Lead, grade_all
+from selfdev.grading import Graded, Grader, Lead, grade_all
 from selfdev.questions import STOPS, Question, Source
-from selfdev.records import Score
+from selfdev.records import Replies, Score
+from selfdev.replies import note
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,12 +94,33 @@ def score(
     """Score of the seed with these weights swapped in (empty: the seed itself)."""
     engine.swap(tensors)
     if exam.source is not None:
-        places = [int(question.answer) for question in exam.questions]
-        strict, flexible = exam.source.ask(
-            engine, exam.split, places, batch=exam.rows, limit=exam.limit, chat=exam.chat
-        )
-        return Score(strict, flexible, exam.lead)
-    replies = engine.answer(exam.batches, exam.limit, exam.stops, done, exam.rows)
+        return _asked(exam.source, engine, exam)
+    return _score(_grade(exam, engine.answer(exam.batches, exam.limit, exam.stops, done, exam.rows)), exam)
+
+
+def examine(engine: Engine, exam: Exam, tensors: Mapping[str, Tensor]) -> tuple[Score, Replies]:
+    """The score and what is to be noted of the replies beside it."""
+    engine.swap(tensors)
+    kinds = tuple(question.skill for question in exam.questions)
+    if exam.source is not None:
+        return _asked(exam.source, engine, exam), Replies(kinds)
+    replies = engine.answer(exam.batches, exam.limit, exam.stops, None, exam.rows)
+    graded = _grade(exam, replies)
+    return _score(graded, exam), note(kinds, replies, [g.extracted for g in graded])
+
+
+def _asked(source: Source, engine: Engine, exam: Exam) -> Score:
+    places = [int(question.answer) for question in exam.questions]
+    strict, flexible = source.ask(
+        engine, exam.split, places, batch=exam.rows, limit=exam.limit, chat=exam.chat
+    )
+    return Score(strict, flexible, exam.lead)
+
+
+def _grade(exam: Exam, replies: Sequence[str]) -> list[Graded]:
     answers = [question.answer for question in exam.questions]
-    graded = grade_all(replies, answers, exam.grader, [question.choices for question in exam.questions])
+    return grade_all(replies, answers, exam.grader, [question.choices for question in exam.questions])
+
+
+def _score(graded: Sequence[Graded], exam: Exam) -> Score:
     return Score(tuple(g.strict for g in graded), tuple(g.flexible for g in graded), exam.lead)

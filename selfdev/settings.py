@@ -9,7 +9,7 @@ import difflib
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from selfdev.errors import SelfdevError
 from selfdev.records import MOST_GIB, MOST_SECONDS
@@ -17,6 +17,7 @@ from selfdev.settings_learning import Dpo as Dpo
 from selfdev.settings_learning import Pairs as Pairs
 from selfdev.settings_task import Section as Section
 from selfdev.settings_task import Task as Task
+from selfdev.settings_task import TaskBesides as TaskBesides
 
 ControlName = Literal[
     "untrained", "prompted", "generator",
@@ -155,6 +156,11 @@ class Config(Section):
         default=(),
         description="Controls that spend the run's budget once it has ended, see selfdev compare. Ours.",
     )
+    besides: Annotated[tuple[TaskBesides, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Tasks that the search never sees, by name or with keys of their own (name, path, grader,"
+        " shots, test, max_new_tokens): seed and best model are scored on them once, at the end. Ours.",
+    )
     workers: int = Field(default=2, ge=1, description="Local processes that run and score programs.")
     threads: int = Field(default=1, ge=1, description="Torch threads of each process.")
 
@@ -165,6 +171,18 @@ class Config(Section):
         if problems:
             raise ValueError("; ".join(problems))
         return value
+
+    @model_validator(mode="after")
+    def _besides_are_other_tasks(self) -> Config:
+        titles = [self.task.title]
+        for place, task in enumerate(self.besides):
+            if task.title in titles:
+                raise ValueError(
+                    f"besides.{place} is {task.title}, which is asked already; name a task that the search"
+                    " never sees"
+                )
+            titles.append(task.title)
+        return self
 
 
 def _grid_problems(name: str, grid: Grid) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,8 +20,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Task(Section):
-    """The questions. Dev questions come from a train split; test is opened once, at the end."""
+class Questions(Section):
+    """Questions and how they are asked."""
 
     name: str = Field(
         description="lab, gsm8k, math, lm-eval: and the name of a task of lm-evaluation-harness, or the path"
@@ -38,16 +38,80 @@ class Task(Section):
         description="How answers of a .jsonl file are compared: number, math (LaTeX), exact, or choice; lab"
         " and gsm8k have number, math has math.",
     )
-    grading: Lead = Field(
-        default="strict",
-        description="Reading of answers that ranks models: strict (the task's own form) or flexible (any last"
-        " answer). Both are stored. Ours.",
-    )
     shots: int = Field(
         default=5,
         ge=0,
         description="Solved examples before each question; math has 4 unless told otherwise, and no more."
         " PAPER.md: scoring, 5 (B1).",
+    )
+    test: int = Field(
+        default=0, ge=0, description="Test questions, 0 for all. PAPER.md: test set, 1,220 (B1)."
+    )
+    max_new_tokens: int = Field(default=256, ge=1, description="Longest answer, tokens. PAPER.md: not known.")
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_task(cls, value: str) -> str:
+        if value not in TASKS and not value.endswith(".jsonl") and not value.startswith("lm-eval:"):
+            near = difflib.get_close_matches(value, TASKS, 1, 0.0)[0]
+            raise ValueError(
+                "must be lab, gsm8k, math, lm-eval: and the name of a task, or a path that ends in .jsonl;"
+                f" the nearest is {near}"
+            )
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _math_has_its_own(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("name") == "math":
+            return {"shots": MATH_SHOTS, "grader": "math", **values}
+        return values
+
+    @model_validator(mode="after")
+    def _keys_fit_the_task(self) -> Self:
+        kind = self.name.split(":")[0]
+        fixed = {"lab": "number", "gsm8k": "number", "math": "math", "lm-eval": "number"}.get(
+            kind, self.grader
+        )
+        if self.grader != fixed:
+            raise ValueError(
+                f"grader is {self.grader} and {self.name} is graded by {fixed}; leave the key out"
+            )
+        if self.name == "math" and self.shots > MATH_SHOTS:
+            raise ValueError(f"shots is {self.shots} and math has {MATH_SHOTS} examples; lower it")
+        if self.path:
+            self._only_public("path")
+        return self
+
+    def _only_public(self, key: str) -> None:
+        if self.name.split(":")[0] not in PUBLIC:
+            raise ValueError(
+                f"{key} is for gsm8k, math and lm-eval and the task is {self.name}; leave it out"
+            )
+
+    @property
+    def title(self) -> str:
+        """What these questions are called in results."""
+        return f"{self.name} in {self.path}" if self.path else self.name
+
+
+class TaskBesides(Questions):
+    """A task that the search never sees; its name alone will do. A file is asked whole, any other task its
+    test questions."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_name_will_do(cls, values: Any) -> Any:
+        return {"name": values} if isinstance(values, str) else values
+
+
+class Task(Questions):
+    """The questions. Dev questions come from a train split; test is opened once, at the end."""
+
+    grading: Lead = Field(
+        default="strict",
+        description="Reading of answers that ranks models: strict (the task's own form) or flexible (any last"
+        " answer). Both are stored. Ours.",
     )
     chat: bool = Field(
         default=False,
@@ -82,51 +146,16 @@ class Task(Section):
         description="Other dev questions for finalists, seed and baselines only; at least `dev`. Ours: it"
         " corrects the winner's dev score.",
     )
-    test: int = Field(
-        default=0, ge=0, description="Test questions, 0 for all. PAPER.md: test set, 1,220 (B1)."
-    )
-    max_new_tokens: int = Field(default=256, ge=1, description="Longest answer, tokens. PAPER.md: not known.")
     batch: int = Field(
         default=64,
         ge=1,
         description="Questions answered at once; changes speed, memory and, on a GPU, rare ties.",
     )
 
-    @field_validator("name")
-    @classmethod
-    def _is_a_task(cls, value: str) -> str:
-        if value not in TASKS and not value.endswith(".jsonl") and not value.startswith("lm-eval:"):
-            near = difflib.get_close_matches(value, TASKS, 1, 0.0)[0]
-            raise ValueError(
-                "must be lab, gsm8k, math, lm-eval: and the name of a task, or a path that ends in .jsonl;"
-                f" the nearest is {near}"
-            )
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _math_has_its_own(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("name") == "math":
-            return {"shots": MATH_SHOTS, "grader": "math", **values}
-        return values
-
     @model_validator(mode="after")
-    def _keys_fit_the_task(self) -> Task:
-        kind = self.name.split(":")[0]
-        fixed = {"lab": "number", "gsm8k": "number", "math": "math", "lm-eval": "number"}.get(
-            kind, self.grader
-        )
-        if self.grader != fixed:
-            raise ValueError(
-                f"grader is {self.grader} and {self.name} is graded by {fixed}; leave the key out"
-            )
-        if self.name == "math" and self.shots > MATH_SHOTS:
-            raise ValueError(f"shots is {self.shots} and math has {MATH_SHOTS} examples; lower it")
-        for key, value in (("path", self.path), ("i_know_dev_is_test", self.i_know_dev_is_test)):
-            if value and kind not in PUBLIC:
-                raise ValueError(
-                    f"{key} is for gsm8k, math and lm-eval and the task is {self.name}; leave it out"
-                )
+    def _dev_is_taken_from_public_tests_only(self) -> Task:
+        if self.i_know_dev_is_test:
+            self._only_public("i_know_dev_is_test")
         return self
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -54,6 +55,15 @@ def paired_difference(a: Sequence[bool], b: Sequence[bool]) -> tuple[float, floa
         return math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y))
 
     return p - q - apart(p - low_a, high_b - q), p - q + apart(high_a - p, q - low_b)
+
+
+def paired_mean(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of a's mean less b's on the same questions, by the normal law of the mean difference."""
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    mean = statistics.fmean(differences)
+    spread = statistics.stdev(differences) if len(differences) > 1 else math.inf
+    half = Z_95 * spread / math.sqrt(len(differences))
+    return mean - half, mean + half
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

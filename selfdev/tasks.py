@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -11,8 +12,9 @@ from selfdev.errors import SelfdevError
 from selfdev.grading import Grader, extract, grade, letter_of, letters
 from selfdev.lab import questions as lab
 from selfdev.public_tasks import load_gsm8k, load_math
-from selfdev.questions import SPLITS, STOPS, Question, Task, asked, normalised, pose
+from selfdev.questions import SPLITS, STOPS, Question, Task, asked, held_out, last_turn, normalised, pose
 from selfdev.rows import Row, read_rows
+from selfdev.settings_task import TaskBesides
 
 __all__ = ["SPLITS", "STOPS", "Question", "Task", "extract", "grade", "load_task"]
 
@@ -53,6 +55,32 @@ def load_task(
     )
 
 
+def load_besides(asked: TaskBesides) -> tuple[Task, tuple[Question, ...]]:
+    """A task that the search never sees, and which of its questions are asked."""
+    task = load_task(asked.name, asked.shots, path=asked.path, grader=asked.grader)
+    return task, held_out(task, asked.test)
+
+
+def besides_problems(besides: Sequence[TaskBesides], searched: Sequence[Question]) -> list[str]:
+    """A sentence for each task besides that has too few questions, or one of those the search asks."""
+    problems = []
+    seen = {last_turn(question) for question in searched}
+    for place, wanted in enumerate(besides):
+        _, asked = load_besides(wanted)
+        shared = sum(last_turn(question) in seen for question in asked)
+        if len(asked) < wanted.test or not asked:
+            problems.append(
+                f"besides.{place}.test asks for {wanted.test} questions and {wanted.title} has {len(asked)};"
+                " lower it."
+            )
+        if shared:
+            problems.append(
+                f"besides.{place}: {shared} of the questions of {wanted.title} are dev questions of the"
+                " search; remove them or name another task."
+            )
+    return problems
+
+
 def harness() -> ModuleType:
     """The bridge to lm-evaluation-harness; SelfdevError without the extra."""
     try:
@@ -78,7 +106,7 @@ def _lab(shots: int) -> Task:
 def _jsonl(path: Path, shots: int, grader: Grader) -> Task:
     """Rows in a fixed random order: examples, then one half dev and one half test."""
     first: dict[str, Row] = {}  # a repeated question would leak from dev into test
-    for row in read_rows(path, ("question", "answer"), maybe=("solution", "choices")):
+    for row in read_rows(path, ("question", "answer"), maybe=("solution", "choices", "subject")):
         first.setdefault(normalised(str(row["question"])), row)
     rows = list(first.values())
     random.Random(0).shuffle(rows)
@@ -86,7 +114,7 @@ def _jsonl(path: Path, shots: int, grader: Grader) -> Task:
         raise SelfdevError(f"{path} has {len(rows)} questions, fewer than the {shots + 2} needed; add some.")
     questions = [_question(path, row, grader) for row in rows]
     examples = [(q.prompt, q.solution or f"#### {q.answer}") for q in questions[:shots]]
-    posed = [pose(examples, q.prompt, q.answer, q.solution, choices=q.choices) for q in questions[shots:]]
+    posed = [pose(examples, q.prompt, q.answer, q.solution, q.skill, q.choices) for q in questions[shots:]]
     half = len(posed) // 2
     return Task(str(path), tuple(posed[:half]), tuple(posed[half:]), grader)
 
@@ -101,4 +129,6 @@ def _question(path: Path, row: Row, grader: Grader) -> Question:
         )
     listed = "".join(f"\n{a}. {c}" for a, c in zip(letters(choices), choices, strict=True))
     gold = letter_of(answer, choices) if grader == "choice" else None
-    return pose((), asked(text + listed), gold or answer, row.get("solution"), choices=choices)
+    return pose(
+        (), asked(text + listed), gold or answer, row.get("solution"), row.get("subject") or "", choices
+    )

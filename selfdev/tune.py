@@ -13,6 +13,7 @@ from pathlib import Path
 
 from selfdev import gate
 from selfdev.archive import Archive, open_archive
+from selfdev.besides import warnings, what_changed
 from selfdev.collect import tested
 from selfdev.config import Config
 from selfdev.controls import Searcher, cost, search_coefficients
@@ -20,7 +21,7 @@ from selfdev.errors import SelfdevError
 from selfdev.findings import SIGNIFICANT, best_baseline, gain, p_words, points
 from selfdev.finish import final_examination, notes, test_table, tune_baselines
 from selfdev.progress import Bars
-from selfdev.results import TestRow
+from selfdev.results import Besides, TestRow
 from selfdev.run import (
     Models,
     check_confinement,
@@ -49,6 +50,7 @@ class TuneResult:
     test: tuple[TestRow, ...]
     notes: tuple[str, ...]
     out: str
+    besides: Besides | None = None
 
 
 def tune(
@@ -104,9 +106,11 @@ def _result(config: Config, space: Space, strategy: Strategy, folder: Path, arch
     attempts = archive.attempts(KIND)
     code = folder / "best" / "program.py"
     found = gate.parameters(code.read_text(encoding="utf-8")) if code.is_file() else {}
+    besides = what_changed(archive, best, [task.title for task in config.besides])
+    said = (*verdict(rows, best), *notes(rows, best), *warnings(besides))
     return TuneResult(
         space.method, strategy, space.dimension, cost(attempts, config.task.dev), best, found,
-        tuple(_best_so_far(archive)), rows, (*verdict(rows, best), *notes(rows, best)), str(folder),
+        tuple(_best_so_far(archive)), rows, said, str(folder), besides,
     )  # fmt: skip
 
 

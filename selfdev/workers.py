@@ -23,10 +23,11 @@ from selfdev.heap import keep_freed_memory
 from selfdev.offspring import die_with
 from selfdev.questions import ExamName, exam_questions
 from selfdev.race import blocks, is_hopeless
-from selfdev.records import Outcome, Program, Score, State
+from selfdev.records import Outcome, Program, Replies, Score, State
 from selfdev.sandbox import Limits, Sandbox
-from selfdev.scorer import prepare, score
-from selfdev.tasks import Task, load_task
+from selfdev.scorer import examine, prepare, score
+from selfdev.settings_task import TaskBesides
+from selfdev.tasks import Task, load_besides, load_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +85,7 @@ class Tried:
 
     outcome: Outcome
     score: Score | None
+    replies: Replies | None = None  # of an examination
 
 
 class Workers:
@@ -121,7 +123,7 @@ class Workers:
         """
         return self._stream(_try, [(*job, bar) for job in jobs])
 
-    def examine(self, jobs: Sequence[tuple[Subject, ExamName]]) -> Iterator[tuple[int, Tried]]:
+    def examine(self, jobs: Sequence[tuple[Subject, ExamName | TaskBesides]]) -> Iterator[tuple[int, Tried]]:
         """Score checkpoints and (code, seed) programs on all of an exam, as (job, result) in the order they
         are done."""
         return self._stream(_examine, jobs)
@@ -152,7 +154,7 @@ class _State:
     sandbox: Sandbox
     engine: Engine
     known: dict[str, np.ndarray]
-    exams: dict[tuple[str, int, int | None], Exam]
+    exams: dict[tuple[ExamName | TaskBesides, int, int | None], Exam]
     task: Task
     seed_accuracy: float | None = None
     sanity: tuple[sanity.Probe, sanity.Look] | None = None  # and what the seed says
@@ -260,13 +262,22 @@ def _try(code: str, seed: int, exam: ExamName, bar: float) -> Tried:
     return Tried(run.outcome, results)
 
 
-def _examine(subject: Subject, exam: ExamName) -> Tried:
-    """Score a checkpoint as it is, or what a program makes."""
+def _examine(subject: Subject, exam: ExamName | TaskBesides) -> Tried:
+    """Score a checkpoint as it is, or what a program makes, and note how it replies."""
+    outcome, weights = _weights(subject)
+    if weights is None:
+        return Tried(outcome, None)
+    result, replies = examine(_state.engine, _exam(exam), weights)
+    return Tried(outcome, result, replies)
+
+
+def _weights(subject: Subject) -> tuple[Outcome, Mapping[str, Tensor] | None]:
     if isinstance(subject, tuple):
-        return _try(*subject, exam, 0.0)
+        run = _state.sandbox.run(Program(subject[0]), subject[1])
+        return run.outcome, run.tensors
     held = _state.engine.names  # without buffers and the second copy of a tied embedding
     weights = {name: tensor(slot) for name, slot in subject.slots.items() if name in held}
-    return Tried(Outcome(State.MERGED), score(_state.engine, _exam(exam), weights))
+    return Outcome(State.MERGED), weights
 
 
 def _gibberish(tensors: Mapping[str, Tensor]) -> str | None:
@@ -286,15 +297,18 @@ def _seed_accuracy() -> float:
     return _state.seed_accuracy
 
 
-def _exam(name: ExamName, start: int = 0, stop: int | None = None) -> Exam:
-    """Questions of a stage from `start` to `stop`, made ready at first use."""
-    key = (name, start, stop)
+def _exam(asked: ExamName | TaskBesides, start: int = 0, stop: int | None = None) -> Exam:
+    """Questions of a stage from `start` to `stop`, or of a task besides, made ready at first use."""
+    key = (asked, start, stop)
     if key not in _state.exams:
-        setup, task = _state.setup, _state.task
-        asked = exam_questions(task, name, setup.sizes)[start:stop]
+        setup, task, limit = _state.setup, _state.task, _state.setup.limit
+        if isinstance(asked, str):
+            questions = exam_questions(task, asked, setup.sizes)[start:stop]
+        else:
+            (task, questions), limit = load_besides(asked), asked.max_new_tokens
         _state.exams[key] = prepare(
-            _state.engine, asked, setup.limit, setup.batch,
+            _state.engine, questions, limit, setup.batch,
             stops=task.stops, grader=task.grader, lead=setup.lead, chat=setup.chat,
-            source=task.source, split="test" if name == "test" else "dev",
+            source=task.source, split="dev" if asked in ("dev", "finalist_dev") else "test",
         )  # fmt: skip
     return _state.exams[key]

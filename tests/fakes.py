@@ -13,6 +13,7 @@ from selfdev.config import Config, parse_config
 from selfdev.questions import ExamName
 from selfdev.records import Lessons, Outcome, Score, State, TextPair
 from selfdev.results import DpoStep
+from selfdev.settings_task import TaskBesides
 from selfdev.workers import Probed, Subject, Tried, Workers
 
 T = TypeVar("T")
@@ -102,9 +103,10 @@ class FakeWorkers(Workers):
                 outcome = Outcome(State.MERGED, "", 0.5, "", None, f"hash {behaviour}")
                 yield place, Tried(outcome, of_accuracy(behaviour))
 
-    def examine(self, jobs: Sequence[tuple[Subject, ExamName]]) -> Iterator[tuple[int, Tried]]:
+    def examine(self, jobs: Sequence[tuple[Subject, ExamName | TaskBesides]]) -> Iterator[tuple[int, Tried]]:
         for place in reversed(range(len(jobs))):
-            subject, exam = jobs[place]
+            subject, asked = jobs[place]
+            exam: Any = asked if isinstance(asked, str) else asked.title
             if isinstance(subject, tuple):
                 yield from ((place, tried) for _, tried in self.try_programs([(*subject, exam)]))
                 continue

@@ -11,7 +11,7 @@ import pytest
 
 from selfdev.archive import Archive
 from selfdev.errors import SelfdevError
-from selfdev.records import Attempt, Outcome, Pair, Score, State
+from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
 from selfdev.results import DpoStep
 
 SCORE = Score((True, False, True), (True, True, True))
@@ -207,3 +207,12 @@ def test_nothing_is_examined_twice(archive: Archive) -> None:
     archive.add_examined("seed", "seed", "test", None, SCORE)
     with pytest.raises(sqlite3.IntegrityError):
         archive.add_examined("seed", "seed", "test", None, SCORE)
+
+
+def test_what_was_noted_of_replies_comes_back_whole(archive: Archive) -> None:
+    noted = Replies(("times", "share"), (12, 0), (0, 31))
+    archive.add_replies("seed", "test", noted)
+    archive.add_replies("one", "test", Replies(("times", "share")))
+    assert archive.replies("seed", "test") == noted
+    assert archive.replies("one", "test") == Replies(("times", "share"), (), ())
+    assert archive.replies("seed", "finalist_dev") is None

@@ -130,12 +130,13 @@ def averaged(config: Config, world: World) -> object:
 
 
 def examined(config: Config, world: World) -> object:
-    """Who meets on fresh dev questions."""
+    """Who meets on fresh dev questions, and what is asked at the end."""
     looped(config, world)
+    workers = FakeWorkers()
     tune_baselines(config, world.archive, FakeWorkers(), silent)
     models = [Checkpoint(name, Path(name), {}, {}) for name in ("seed", "one")]
-    final_examination(config, models[0], models[1:], world.archive, FakeWorkers(), silent)
-    return set(world.archive.examined("finalist_dev"))
+    final_examination(config, models[0], models[1:], world.archive, workers, silent)
+    return sorted(world.archive.examined("finalist_dev")), workers.examined
 
 
 def collected(config: Config, world: World) -> object:
@@ -231,6 +232,7 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "baselines": ({"linear": [{}]}, setup),
     "finalists": (2, examined),
     "controls": (["untrained"], ended),
+    "besides": (["gsm8k"], examined),
     "workers": (3, started),
     "threads": (3, setup),
 }

@@ -10,6 +10,7 @@ import pytest
 from fakes import FakeTrain, FakeWorkers, Killed, of_accuracy, silent, small_config
 
 from selfdev.archive import Archive
+from selfdev.besides import split_of, what_changed
 from selfdev.checkpoints import Checkpoint
 from selfdev.finish import (
     Candidate,
@@ -168,6 +169,23 @@ def test_a_killed_examination_goes_on_with_what_is_missing(looped: Archive, live
     models = first.examined + second.examined
     assert sorted(models) == [("one", "test"), ("seed", "finalist_dev"), ("seed", "test"), ("two", "test")]
     assert len(looped.events("test opened")) == 1
+
+
+def test_tasks_besides_are_asked_of_seed_and_best_alone(looped: Archive) -> None:
+    config = small_config(besides=["gsm8k", {"name": "other.jsonl", "test": 7}])
+    for _ in range(2):  # going on asks nothing again
+        best = final_examination(config, MODELS[0], MODELS[1:], looped, FakeWorkers(), silent)
+    for title in ("gsm8k", "other.jsonl"):
+        assert set(looped.examined(split_of(title))) == {"seed", best.name}
+    found = what_changed(looped, best.name, [task.title for task in config.besides])
+    assert found is not None
+    assert [(c.name, c.n) for c in found.tasks] == [("gsm8k", 20), ("other.jsonl", 20)]
+
+
+def test_where_the_best_is_the_seed_no_task_besides_is_asked(archive: Archive) -> None:
+    config = small_config(besides=["gsm8k"])
+    final_examination(config, MODELS[0], MODELS[1:], archive, FakeWorkers(), silent)
+    assert archive.examined(split_of("gsm8k")) == {}
 
 
 def test_without_any_finalist_the_best_is_the_seed(archive: Archive) -> None:

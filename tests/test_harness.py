@@ -109,6 +109,17 @@ def test_questions_for_the_loop_are_asked_in_their_order(family: Family, tmp_pat
     assert score(engine, exam, {}).strict == expected[2:8]
 
 
+def test_the_kind_of_a_question_is_what_its_data_say(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    folder = local_task(tmp_path, train=[0], test=[0, 1])
+    rows = [{"text": "a", "label": 0, "category": "law"}, {"text": "b", "label": 1, "category": "art"}]
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "train.jsonl").write_text(json.dumps({"text": "c", "label": 0, "category": "law"}))
+    task = load_task("lm-eval:tiny_choice", 0, path=str(folder))
+    assert {q.prompt: q.skill for q in task.test} == {"a": "law", "b": "art"}
+    assert [q.skill for q in task.dev] == ["law"]
+
+
 def test_dev_is_validation_where_the_harness_tests_on_test(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     folder = local_task(tmp_path, train=[0], validation=[0, 1], test=[0, 1, 0])

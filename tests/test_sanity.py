@@ -10,7 +10,8 @@ from conftest import Family
 
 from selfdev.engine import Engine
 from selfdev.questions import Question
-from selfdev.sanity import FACTOR, Look, complaint, is_degenerate, look, prepare
+from selfdev.replies import is_degenerate
+from selfdev.sanity import FACTOR, Look, complaint, look, prepare
 
 QUESTIONS = [Question(f"{a} plus {a} is", str(2 * a), f"#### {2 * a}") for a in range(4)]
 GOOD = Look(2.0, ("3+4=7\n#### 7", ""))

@@ -10,7 +10,8 @@ from tokenizers.processors import TemplateProcessing
 from selfdev.engine import Engine
 from selfdev.errors import SelfdevError
 from selfdev.questions import Question, pose
-from selfdev.scorer import prepare, rendered, score
+from selfdev.replies import MARKS, marked
+from selfdev.scorer import examine, prepare, rendered, score
 
 PROMPTS = [f"{a} plus {b} is" for a in range(4) for b in range(5)]
 
@@ -115,3 +116,15 @@ def test_without_a_template_there_is_no_conversation(family: Family) -> None:
     tokenizer.chat_template = None
     with pytest.raises(SelfdevError, match="has no chat template; set it to false"):
         rendered(tokenizer, Question("1", "1"))
+
+
+def test_an_examination_notes_kinds_lengths_and_marks_in_question_order(parrot: Parrot) -> None:
+    texts = ("#### 3", "3", "")
+    asked = [Question(p, "3", text, skill=f"kind {text}") for p, text in zip(PROMPTS, texts, strict=False)]
+    result, replies = examine(parrot, prepare(parrot, asked, 4, 7), {})
+    assert result == score(parrot, prepare(parrot, asked, 4, 7), {})
+    assert replies.kinds == ("kind #### 3", "kind 3", "kind ")
+    assert replies.lengths == (6, 1, 0)
+    has = {mark: marked(replies, mark) for mark in MARKS}
+    assert has["without an answer in the task's form"] == (False, True, True)
+    assert has["without any answer"] == has["empty"] == (False, False, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from selfdev import collect, run
 from selfdev.archive import Archive
 from selfdev.errors import SelfdevError
 from selfdev.records import Score
+from selfdev.tasks import load_besides, load_task
 
 
 def test_math_brings_its_grader_and_its_four_examples() -> None:
@@ -84,3 +86,52 @@ def test_the_reading_that_leads_ranks_models_and_both_are_reported(tmp_path: Pat
     assert (row.accuracy, row.strict_accuracy, row.flexible_accuracy) == (2 / 3, 1 / 3, 2 / 3)
     assert row.other == ("strict", 1 / 3)
     archive.close()
+
+
+def test_a_task_besides_may_be_its_name_alone() -> None:
+    config = small_config(besides=["math", {"name": "q.jsonl", "grader": "exact", "test": 3}])
+    math, own = config.besides
+    assert (math.name, math.shots, math.grader, math.test) == ("math", 4, "math", 0)
+    assert (own.name, own.grader, own.test, own.max_new_tokens) == ("q.jsonl", "exact", 3, 256)
+
+
+@pytest.mark.parametrize(
+    ("besides", "words"),
+    [
+        (["lab"], r"besides\.0 is lab, which is asked already; name a task that the search never sees"),
+        (["gsm8k", "gsm8k"], r"besides\.1 is gsm8k, which is asked already"),
+        (["gsm"], "the nearest is gsm8k"),
+        ([{"name": "gsm8k", "dev": 3}], r"unknown key besides\.0\.dev"),
+        ([{"name": "gsm8k", "shot": 3}], r"unknown key besides\.0\.shot, .* is besides\.shots"),
+        ([{"name": "gsm8k", "zzz": 3}], r"unknown key besides\.0\.zzz, .* is besides\."),
+        ([{"name": "gsm8k", "grader": "math"}], "gsm8k is graded by number"),
+    ],
+)
+def test_wrong_tasks_besides_are_refused(besides: list[Any], words: str) -> None:
+    with pytest.raises(SelfdevError, match=words):
+        small_config(besides=besides)
+
+
+def test_a_file_besides_is_asked_whole_and_only_where_it_is_new(tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join(json.dumps({"question": f"{i} and {i}?", "answer": 2 * i}) for i in range(9)))
+    config = small_config(besides=[{"name": str(other), "shots": 1}])
+    task, asked = load_besides(config.besides[0])
+    assert (len(asked), len(task.test)) == (8, 4)
+    run.check_questions(config)
+    few = small_config(besides=[{"name": str(other), "shots": 0, "test": 10}])
+    with pytest.raises(SelfdevError, match=r"besides\.0\.test asks for 10 questions and .* has 9; lower it"):
+        run.check_questions(few)
+
+
+def test_a_task_besides_with_a_question_of_the_search_is_refused(tmp_path: Path) -> None:
+    rows = [{"question": f"{i} and {i}?", "answer": 2 * i} for i in range(90)]
+    mine, other = tmp_path / "mine.jsonl", tmp_path / "other.jsonl"
+    mine.write_text("\n".join(map(json.dumps, rows)))
+    dev = load_task(str(mine)).dev[0]
+    old = next(row for row in rows if f"Question: {row['question']}\n" in dev.prompt)
+    other.write_text("\n".join(map(json.dumps, [old, {"question": "new?", "answer": 1}])))
+    task = {"name": str(mine), "shots": 0, "grader": "number", "dev": 20, "finalist_dev": 20, "test": 20}
+    config = small_config(task=task, besides=[{"name": str(other), "shots": 0}])
+    with pytest.raises(SelfdevError, match=r"1 of the questions of .* are dev questions of the search"):
+        run.check_questions(config)

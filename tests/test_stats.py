@@ -197,3 +197,10 @@ def test_holm_by_hand() -> None:
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert stats.holm([0.6, 0.9]) == [1.0, 1.0]
     assert stats.holm([]) == []
+
+
+def test_paired_mean_is_the_mean_difference_and_its_standard_error() -> None:
+    # Differences 1, 2, 3: mean 2, standard deviation 1.
+    low, high = stats.paired_mean([2, 4, 6], [1, 2, 3])
+    assert (low, high) == pytest.approx((2 - 1.959964 / math.sqrt(3), 2 + 1.959964 / math.sqrt(3)))
+    assert stats.paired_mean([5], [3]) == (-math.inf, math.inf)

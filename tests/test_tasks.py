@@ -232,3 +232,16 @@ def test_zero_is_an_answer(tmp_path: Path) -> None:
         write(tmp_path / "q.jsonl", [{"question": "a", "answer": 0}, {"question": "b", "answer": 0}])
     )
     assert [q.answer for q in (*task.dev, *task.test)] == ["0", "0"]
+
+
+def test_the_subject_of_a_row_is_the_kind_of_its_question(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    rows = [{"question": f"{i} + 1", "answer": i + 1, "subject": f"kind {i}"} for i in range(8)]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    task = load_task(str(path), 2)
+    assert all(f"{q.skill[5:]} + 1" in q.prompt.rpartition("Question: ")[2] for q in (*task.dev, *task.test))
+    path.write_text(json.dumps({"question": "1 + 1", "answer": 2}) + "\n" + json.dumps(rows[0]))
+    assert {q.skill for q in (*load_task(str(path)).dev, *load_task(str(path)).test)} == {"", "kind 0"}
+    path.write_text(json.dumps({**rows[0], "subject": 3}))
+    with pytest.raises(SelfdevError, match=r"has 3 for subject; give a text, or leave it out"):
+        load_task(str(path))

@@ -22,6 +22,7 @@ from selfdev.fingerprint import make_probes
 from selfdev.library import load_program
 from selfdev.questions import ExamName, exam_questions
 from selfdev.records import State
+from selfdev.settings_task import TaskBesides
 from selfdev.tasks import Question, Task, load_task
 from selfdev.workers import Setup, Workers
 
@@ -102,6 +103,20 @@ def test_checkpoints_are_scored_as_they_are(workers: Workers, setup: Setup, exam
     assert scores[1].accuracy < 0.5
     assert scores[0].n == SIZES[exam]
     assert scores[2] == scores[0]
+
+
+def test_a_task_besides_is_asked_with_its_own_keys(workers: Workers, setup: Setup, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in Path(setup.task).read_text().splitlines()]
+    path = tmp_path / "besides.jsonl"
+    path.write_text("\n".join(json.dumps({**row, "subject": row["question"][0]}) for row in rows[:9]))
+    task = TaskBesides(name=str(path), shots=0, test=7, max_new_tokens=2)
+    tried = dict(workers.examine([(setup.experts[0], task), ((COPY, 0), task)]))
+    assert tried[0].score == tried[1].score
+    assert tried[0].score is not None
+    assert (tried[0].score.n, tried[0].score.accuracy) == (7, 1.0)
+    assert tried[0].replies is not None
+    assert len(tried[0].replies.lengths) == 7
+    assert set(tried[0].replies.kinds) <= set("0123456789")
 
 
 def test_a_score_does_not_depend_on_what_was_tried_before(workers: Workers) -> None:

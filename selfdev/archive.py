@@ -11,6 +11,7 @@ from typing import Any
 
 from selfdev.errors import SelfdevError
 from selfdev.grading import Lead
+from selfdev.lock import locked
 from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
 from selfdev.results import DpoStep
 
@@ -43,8 +44,20 @@ _COLUMNS = (
 )
 
 
-def open_archive(folder: Path) -> Archive:
-    """The archive of a run folder, made where there is none; SelfdevError when it cannot be made there."""
+@contextmanager
+def open_archive(folder: Path) -> Iterator[Archive]:
+    """The archive of a run folder, made where there is none, with the folder locked for this process;
+    SelfdevError when it cannot be made there or another process works there."""
+    _make(folder)
+    with locked(folder):
+        archive = Archive(folder / "archive.sqlite", create=True)
+        try:
+            yield archive
+        finally:
+            archive.close()
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -52,7 +65,6 @@ def open_archive(folder: Path) -> Archive:
         raise SelfdevError(
             f"run folder {folder} cannot be made ({reason}); choose another folder with --out."
         ) from error
-    return Archive(folder / "archive.sqlite", create=True)
 
 
 class Archive:

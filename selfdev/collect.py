@@ -18,6 +18,7 @@ from selfdev.besides import warnings, what_changed
 from selfdev.config import Config, parse_config
 from selfdev.errors import SelfdevError
 from selfdev.finish import name_of, notes, test_table
+from selfdev.lock import refuse_if_held
 from selfdev.records import Attempt, Score, State
 from selfdev.results import IterationStats, Kind, RunResult
 
@@ -39,6 +40,7 @@ def finished_archive(folder: Path) -> Iterator[Archive]:
     archive = Archive(folder / "archive.sqlite")
     try:
         if archive.get("best") is None:
+            refuse_if_held(folder)
             raise SelfdevError(f"{folder} holds an unfinished run; give its selfdev run command again.")
         yield archive
     finally:

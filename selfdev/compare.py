@@ -51,18 +51,15 @@ def compare(
     names, target = checked_names(controls), out or folder / "compare"
     with finished_archive(folder) as run:
         config = config_of(folder, run)
-        archive = open_archive(target)
-        try:
+        with open_archive(target) as archive:
             _settle(config, archive, target)
             _work(config, run, archive, names, repeats)
             found = gather(config, folder, run, archive, names, repeats)
-        finally:
-            archive.close()
-    programs = min(config.factory.programs, FRESH) if fresh is None else fresh
-    if programs:
-        rows, learned = learn(config, folder, target / "fresh", programs)
-        notes = (*found.notes, *map(lesson, learned))
-        found = replace(found, fresh=rows, learned=learned, notes=notes)
+            programs = min(config.factory.programs, FRESH) if fresh is None else fresh
+            if programs:
+                rows, learned = learn(config, folder, target / "fresh", programs)
+                notes = (*found.notes, *map(lesson, learned))
+                found = replace(found, fresh=rows, learned=learned, notes=notes)
     write_comparison(found, target)
     return found
 

@@ -99,7 +99,7 @@ def write_fresh(
     `out` gets an archive per factory, and what is there is gone on with.
     """
     for who in ("untrained", "trained"):
-        with closing(open_archive(out / who)) as archive:
+        with open_archive(out / who) as archive:
             for iteration in range(1, config.factory.iterations + 1):
                 writer = factory_of(iteration, untrained, run / "factory")
                 if who == "trained" and writer == untrained:

@@ -62,8 +62,7 @@ def run_config(config: Config, folder: Path) -> RunResult:
     check_confinement(config)
     models = open_models(config)
     check_questions(config)
-    archive = open_archive(folder)
-    try:
+    with open_archive(folder) as archive:
         settle_config(config, folder, archive)
         if archive.get("best") is None:
             work(config, models, folder, archive)
@@ -71,8 +70,6 @@ def run_config(config: Config, folder: Path) -> RunResult:
         from selfdev.report import write_report
 
         write_report(result, folder / "report.html")
-    finally:
-        archive.close()
     if config.controls:
         from selfdev.compare import compare
 

@@ -56,8 +56,7 @@ def transfer_run(run: Path, config: Config, out: Path) -> TransferResult:
     check_confinement(config)
     models = open_models(config)
     check_questions(config)
-    archive = open_archive(out)
-    try:
+    with open_archive(out) as archive:
         settle_home(home, out, archive)
         settle_config(config, out, archive)
         if archive.get("transferred") is None:
@@ -65,8 +64,6 @@ def transfer_run(run: Path, config: Config, out: Path) -> TransferResult:
         result = collect_transfer(config, home.folder, home.best, home.dev, archive)
         _write(out / "transfer.json", to_json(result) + "\n")
         return result
-    finally:
-        archive.close()
 
 
 def read_home(folder: Path) -> Home:

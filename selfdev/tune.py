@@ -67,15 +67,12 @@ def tune(
     models = open_models(config)
     check_questions(config)
     space = space_of(method, len(models.experts), [s.name for s in models.shown[0].slots], by_layer)
-    archive = open_archive(folder)
-    try:
+    with open_archive(folder) as archive:
         settle_config(config, folder, archive)
         _settle_search(archive, folder, {"method": method, "by_layer": by_layer, "strategy": strategy})
         if archive.get("best") is None:
             _work(config, models, space, strategy, evaluations, folder, archive)
         return _result(config, space, strategy, folder, archive)
-    finally:
-        archive.close()
 
 
 def _settle_search(archive: Archive, folder: Path, asked: dict[str, object]) -> None:

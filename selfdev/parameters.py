@@ -77,7 +77,7 @@ def _plain(value: object, depth: int = 0) -> bool:
         case None | bool() | str():
             return True
         case int():
-            return abs(value) < 10**DIGITS
+            return bool(abs(value) < 10**DIGITS)
         case float():
             return math.isfinite(value)
         case list() | tuple():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from selfdev.errors import SelfdevError
 from selfdev.grading import Lead
 from selfdev.lock import locked
 from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
-from selfdev.results import DpoStep
+from selfdev.results import DpoStep, FactoryCheck, Trained, factory_check
 
 SCHEMA_VERSION = 2
 _SCHEMA = """
@@ -32,6 +32,9 @@ CREATE TABLE pairs (iteration INTEGER NOT NULL, place INTEGER NOT NULL,
     PRIMARY KEY (iteration, place));
 CREATE TABLE training (iteration INTEGER NOT NULL, step INTEGER NOT NULL, loss REAL NOT NULL,
     margin REAL, accuracy REAL, PRIMARY KEY (iteration, step));
+CREATE TABLE factory_checks (iteration INTEGER PRIMARY KEY, trained INTEGER NOT NULL,
+    held_out INTEGER NOT NULL, ranked_right INTEGER NOT NULL, programs INTEGER NOT NULL,
+    kl REAL, kl_error REAL);
 CREATE TABLE examined (name TEXT NOT NULL, kind TEXT NOT NULL, split TEXT NOT NULL, attempt INTEGER
     REFERENCES attempts (id), strict BLOB NOT NULL, flexible BLOB NOT NULL, PRIMARY KEY (name, split));
 CREATE TABLE replies (name TEXT NOT NULL, split TEXT NOT NULL, kinds TEXT NOT NULL, lengths TEXT NOT NULL,
@@ -207,11 +210,16 @@ class Archive:
         )
         return [Pair(*row) for row in rows]
 
-    def add_training(self, iteration: int, steps: Iterable[DpoStep]) -> None:
-        """Store the log of a training that ended; its presence says the next factory is complete."""
-        rows = [(iteration, s.step, s.loss, s.margin, s.accuracy) for s in steps]
+    def add_training(self, iteration: int, trained: Trained) -> None:
+        """Store the log of a training that ended and the look at its factory: the next one is complete."""
+        rows = [(iteration, s.step, s.loss, s.margin, s.accuracy) for s in trained.steps]
+        c = trained.check
         with self._transaction():
             self._db.executemany("INSERT INTO training VALUES (?, ?, ?, ?, ?)", rows)
+            self._db.execute(
+                "INSERT INTO factory_checks VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (iteration, c.trained, c.held_out, c.right, c.programs, c.kl, c.kl_error),
+            )
 
     def training(self, iteration: int) -> tuple[DpoStep, ...]:
         rows = self._db.execute(
@@ -219,6 +227,15 @@ class Archive:
             (iteration,),
         )
         return tuple(DpoStep(*row) for row in rows)
+
+    def check(self, iteration: int) -> FactoryCheck | None:
+        """The look at the factory that was trained on an iteration; None when none was."""
+        row = self._db.execute(
+            "SELECT trained, held_out, ranked_right, programs, kl, kl_error FROM factory_checks"
+            " WHERE iteration = ?",
+            (iteration,),
+        ).fetchone()
+        return factory_check(*row) if row else None
 
     def add_examined(self, name: str, kind: str, split: str, attempt: int | None, score: Score) -> None:
         """Store a model's answers on finalist_dev or test, question by question."""

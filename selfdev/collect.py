@@ -110,6 +110,7 @@ def iteration_stats(config: Config, iteration: int, archive: Archive, spent: Cou
         failures=_failures(attempts),
         dev_scores=tuple(accuracies),
         printed=_printed(attempts),
+        check=archive.check(iteration),
     )
 
 

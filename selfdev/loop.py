@@ -17,15 +17,16 @@ from typing import Protocol, TypeVar
 
 from selfdev import factory
 from selfdev.archive import Archive
-from selfdev.preferences import PROGRAM_FAULTS, make_pairs
+from selfdev.lessons import lessons_of, teaches
+from selfdev.preferences import make_pairs
 from selfdev.race import bar_of
-from selfdev.records import Attempt, Lessons, Pair, State, TextPair
-from selfdev.results import DpoStep
+from selfdev.records import Attempt, Lessons, State
+from selfdev.results import Trained
 from selfdev.settings import Config
 from selfdev.workers import Workers
 
 T = TypeVar("T")
-Train = Callable[[Path, Path, Lessons, int], tuple[DpoStep, ...]]  # start, out, lessons, seed
+Train = Callable[[Path, Path, Lessons, int], Trained]  # start, out, lessons, seed
 
 
 class Progress(Protocol):
@@ -130,7 +131,7 @@ def _by_behaviour(
 def refine_factory(
     config: Config, iteration: int, seed_model: Path, folder: Path, archive: Archive, train: Train
 ) -> None:
-    """Pairs from the attempts so far, then DPO; without any pair the next factory is the same."""
+    """Pairs from the attempts so far, then training; without any pair the next factory is the same."""
     if archive.training(iteration):
         return
     attempts = archive.attempts("factory")
@@ -138,34 +139,12 @@ def refine_factory(
         rng = random.Random(f"pairs {config.seed} {iteration}")
         archive.add_pairs(iteration, make_pairs(attempts, iteration, config.pairs, rng))
     lessons = lessons_of(config, iteration, attempts, archive.pairs(iteration))
-    if not lessons.pairs:
+    if not teaches(lessons, config.dpo.objective):
         return
     fresh = config.dpo.restart == "seed"
     start = seed_model if fresh else factory_of(iteration, seed_model, folder)
-    steps = train(start, folder / f"iteration_{iteration + 1}", lessons, config.seed + iteration)
-    archive.add_training(iteration, steps)
-
-
-def lessons_of(config: Config, iteration: int, attempts: Sequence[Attempt], pairs: Sequence[Pair]) -> Lessons:
-    """What the factory is to learn from an iteration: pairs, and what it wrote itself with its rewards."""
-    texts = {a.id: a.code or a.text for a in attempts}
-    own = [a for a in attempts if a.iteration == iteration]
-    f = config.factory
-    return Lessons(
-        tuple(TextPair(texts[p.chosen], texts[p.rejected]) for p in pairs),
-        tuple((a.text, reward) for a in own if (reward := reward_of(a)) is not None),
-        factory.temperature(iteration, f.temperature, f.decay),
-        f.max_new_tokens,
-    )
-
-
-def reward_of(attempt: Attempt) -> float | None:
-    """Dev accuracy, 0 for a failure of the program's own, None for any other and for a copy of a model."""
-    if attempt.outcome.copy_of is not None:
-        return None
-    if attempt.score is not None:
-        return attempt.score.accuracy
-    return 0.0 if attempt.outcome.state in PROGRAM_FAULTS else None
+    trained = train(start, folder / f"iteration_{iteration + 1}", lessons, config.seed + iteration)
+    archive.add_training(iteration, trained)
 
 
 def scored(attempts: Sequence[Attempt]) -> list[Attempt]:

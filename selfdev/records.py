@@ -144,11 +144,13 @@ class TextPair:
 class Lessons:
     """What a factory learns from after one iteration.
 
-    `rewarded` are the iteration's texts as they were written, at `temperature` and of at most `longest`
-    tokens, each with its dev accuracy, 0.0 where it failed by its own fault.
+    No program of `held_out` is in `pairs` or `rewarded`. The latter are the iteration's texts as they were
+    written, at `temperature` and of at most `longest` tokens, each with its dev accuracy, 0.0 where it failed
+    by its own fault.
     """
 
     pairs: tuple[TextPair, ...]
+    held_out: tuple[TextPair, ...] = ()
     rewarded: tuple[tuple[str, float], ...] = ()
     temperature: float = 1.0
     longest: int = 1024

@@ -43,7 +43,48 @@ def training_section(result: RunResult) -> str:
         f"{objective}. These curves show that the factory learned its lessons, not that its programs became"
         " better."
     )
-    return section("Training of the factory", f'<div class="charts">{charts}</div>', lead=lead)
+    return section(
+        "Training of the factory", f'<div class="charts">{charts}</div>', checks(result.iterations), lead=lead
+    )
+
+
+def checks(turns: Sequence[IterationStats]) -> str:
+    """Each trained factory on pairs it never saw, and its distance from the first one; empty without any."""
+    found = [(t.iteration, t.check) for t in turns if t.check and (t.check.held_out or t.check.programs)]
+    if not found:
+        return ""
+    head = (
+        "after iteration",
+        "trained pairs",
+        "held-out pairs",
+        "ranked right",
+        "95 % interval",
+        "KL, nats",
+        "programs",
+    )
+    rows = [
+        (
+            str(iteration),
+            f"{c.trained:,}",
+            f"{c.held_out:,}",
+            percent(c.accuracy),
+            f"{percent(c.low)} to {percent(c.high)}" if c.held_out else "–",
+            _with_error(c.kl, c.kl_error),
+            f"{c.programs:,}",
+        )
+        for iteration, c in found
+    ]
+    words = (
+        "Held-out pairs: no program of theirs was trained on. KL: from the first factory, per program, on"
+        " programs written at temperature 1, with its standard error."
+    )
+    return f"<p>{words}</p>{table(head, rows)}"
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
 
 
 def training(turns: Sequence[IterationStats]) -> str:

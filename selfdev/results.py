@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from selfdev import stats
 from selfdev.grading import Lead
 
 Kind = Literal["seed", "expert", "baseline", "home baseline", "discovered"]  # home: see selfdev.transfer
@@ -19,6 +20,41 @@ class DpoStep:
     loss: float
     margin: float | None
     accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FactoryCheck:
+    """A trained factory, looked at (selfdev.factory_check). Of `held_out` pairs whose programs were in none
+    of the `trained` ones it ranks `right` in the order of their scores; low and high are the Wilson 95 %
+    bounds of that accuracy. `kl` is its divergence from the first factory, nats per program, estimated on
+    `programs` it wrote at temperature 1, and `kl_error` the standard error. None: not measured."""
+
+    trained: int
+    held_out: int
+    right: int
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    programs: int
+    kl: float | None
+    kl_error: float | None
+
+
+def factory_check(
+    trained: int, held_out: int, right: int, programs: int, kl: float | None, kl_error: float | None
+) -> FactoryCheck:
+    """The record with what follows from its counts."""
+    low, high = stats.wilson(right, held_out) if held_out else (None, None)
+    accuracy = right / held_out if held_out else None
+    return FactoryCheck(trained, held_out, right, accuracy, low, high, programs, kl, kl_error)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The log of a training and the look at what came out of it."""
+
+    steps: tuple[DpoStep, ...]
+    check: FactoryCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +81,7 @@ class IterationStats:
     failures: dict[str, int]  # most frequent reasons of programs that did not reach a score
     dev_scores: tuple[float, ...]
     printed: dict[str, str] = field(default_factory=dict)  # state -> last lines of a program that failed so
+    check: FactoryCheck | None = None  # of the factory trained on this iteration; None: none was
 
 
 @dataclass(frozen=True, slots=True)

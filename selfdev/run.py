@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from selfdev import factory
 from selfdev.archive import Archive, open_archive
 from selfdev.card import model_card
 from selfdev.checkpoints import (
@@ -33,12 +32,13 @@ from selfdev.config import Config, dump
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import make_probes
 from selfdev.finish import Candidate, final_examination, test_table, tune_baselines
+from selfdev.training import trainer
 from selfdev.library import load_program
 from selfdev.loop import run_loop
 from selfdev.progress import Bars
 from selfdev.questions import exam_questions
-from selfdev.records import Lessons, Program
-from selfdev.results import DpoStep, RunResult
+from selfdev.records import Program
+from selfdev.results import RunResult
 from selfdev.sandbox import Limits, Sandbox, protections
 from selfdev.sandbox.layers import in_words, missing, refusal
 from selfdev.tasks import Task, besides_problems, load_task
@@ -171,7 +171,7 @@ def work(config: Config, models: Models, folder: Path, archive: Archive) -> None
     factories = folder / "factory"
     factories.mkdir(exist_ok=True)
     with staffed(config, models) as (models, workers):
-        train = _trainer(config, bars)
+        train = trainer(config, models.factory, bars)
         run_loop(config, models.factory, factories, archive, workers, train, bars)
         tune_baselines(config, archive, workers, bars)
         best = final_examination(config, models.seed, models.experts, archive, workers, bars)
@@ -260,18 +260,6 @@ def describe_environment(config: Config) -> dict[str, Any]:
         "accept_weaker": config.sandbox.accept_weaker,
         "confinement": in_words(name for name, active in there.items() if active),
     }
-
-
-def _trainer(config: Config, bars: Bars) -> Any:
-    def train(start: Path, out: Path, lessons: Lessons, seed: int) -> tuple[DpoStep, ...]:
-        from selfdev import dpo
-
-        return bars.steps(
-            f"iteration {int(out.name.rpartition('_')[2]) - 1}: DPO",
-            lambda tell: dpo.train(start, out, factory.prompt(), lessons, config.dpo, seed, tell),
-        )
-
-    return train
 
 
 def _sizes(config: Config) -> dict[str, int]:

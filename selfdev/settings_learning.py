@@ -121,6 +121,19 @@ class Dpo(Section):
         description="Share of the trained weights in the next factory, the rest is those DPO started from"
         " (WiSE-FT, Wortsman et al. 2022). The paper mentions none, 1.0.",
     )
+    held_out: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Share of the iteration's paired programs that training never sees; pairs among them"
+        " measure the trained factory, pairs of one of each are left out. The paper mentions none, 0.0.",
+    )
+    kl_programs: int = Field(
+        default=64,
+        ge=0,
+        description="Programs each trained factory writes for the estimate of its divergence from the first"
+        " one; they are not tried, and 0 measures none. Ours.",
+    )
     threads: int = Field(
         default=1, ge=1, description="CPU threads of the training, during which the workers rest. Ours."
     )

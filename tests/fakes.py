@@ -12,7 +12,7 @@ import numpy as np
 from selfdev.config import Config, parse_config
 from selfdev.questions import ExamName
 from selfdev.records import Lessons, Outcome, Score, State, TextPair
-from selfdev.results import DpoStep
+from selfdev.results import DpoStep, Trained, factory_check
 from selfdev.settings_task import TaskBesides
 from selfdev.workers import Probed, Subject, Tried, Workers
 
@@ -127,13 +127,16 @@ class FakeTrain:
 
     calls: list[tuple[Path, Path, tuple[TextPair, ...], int]] = field(default_factory=list)
     dies: bool = False
+    lessons: list[Lessons] = field(default_factory=list)
 
-    def __call__(self, start: Path, out: Path, lessons: Lessons, seed: int) -> tuple[DpoStep, ...]:
+    def __call__(self, start: Path, out: Path, lessons: Lessons, seed: int) -> Trained:
         out.mkdir(exist_ok=True)
         if self.dies:
             raise Killed
         self.calls.append((start, out, lessons.pairs, seed))
-        return (DpoStep(1, 0.5, 0.1, 1.0),)
+        check = factory_check(len(lessons.pairs), len(lessons.held_out), 0, 2, 0.5, 0.25)
+        self.lessons.append(lessons)
+        return Trained((DpoStep(1, 0.5, 0.1, 1.0),), check)
 
 
 def silent(results: Iterable[T], stage: str, total: int) -> Iterator[T]:  # noqa: ARG001

@@ -12,7 +12,8 @@ import pytest
 from selfdev.archive import Archive
 from selfdev.errors import SelfdevError
 from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
-from selfdev.results import DpoStep
+from selfdev.results import DpoStep, FactoryCheck, Trained, factory_check
+from selfdev.stats import wilson
 
 SCORE = Score((True, False, True), (True, True, True))
 
@@ -184,15 +185,27 @@ def test_pairs_keep_their_order(written: Archive) -> None:
 
 def test_training_comes_back_by_step(archive: Archive) -> None:
     steps = [DpoStep(2, 0.5, None, None), DpoStep(1, 0.69, 0.0, 0.0)]
-    archive.add_training(1, steps)
+    check = factory_check(20, 4, 3, 64, 1.5, 0.25)
+    archive.add_training(1, Trained(tuple(steps), check))
     assert archive.training(1) == (steps[1], steps[0])
     assert archive.training(2) == ()
+    assert archive.check(1) == check
+    assert (check.accuracy, (check.low, check.high)) == (0.75, wilson(3, 4))
+    assert archive.check(2) is None
+
+
+def test_what_was_not_measured_of_a_factory_stays_unknown(archive: Archive) -> None:
+    archive.add_training(1, Trained((), factory_check(20, 0, 0, 0, None, None)))
+    assert archive.check(1) == FactoryCheck(20, 0, 0, None, None, None, 0, None, None)
 
 
 def test_training_is_stored_whole_or_not_at_all(archive: Archive) -> None:
+    twice = (DpoStep(1, 0.5, 0.2, 1.0), DpoStep(1, 0.4, 0.3, 1.0))
+    trained = Trained(twice, factory_check(20, 0, 0, 0, None, None))
     with pytest.raises(sqlite3.IntegrityError):
-        archive.add_training(1, [DpoStep(1, 0.5, 0.2, 1.0), DpoStep(1, 0.4, 0.3, 1.0)])
+        archive.add_training(1, trained)
     assert archive.training(1) == ()
+    assert archive.check(1) is None
 
 
 def test_examined_scores_by_split(written: Archive) -> None:

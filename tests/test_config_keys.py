@@ -22,6 +22,7 @@ from selfdev import collect, dpo, objectives, run
 from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint
 from selfdev.config import Config
+from selfdev.factory_check import look
 from selfdev.finish import final_examination, tune_baselines
 from selfdev.loop import run_loop
 from selfdev.objectives import adapters, arguments
@@ -70,7 +71,7 @@ def looped(config: Config, world: World) -> object:
     workers, train = Shapes(), FakeTrain()
     run_loop(config, Path("seed"), world.folder, world.archive, workers, train, silent)
     texts = [a.text for a in world.archive.attempts()]
-    starts = [start.name for start, *_ in train.calls]
+    starts = [(start.name, len(pairs)) for start, _, pairs, _ in train.calls]
     return workers.shapes, [row[2] for row in workers.written], texts, starts
 
 
@@ -129,6 +130,12 @@ def averaged(config: Config, world: World) -> object:
     return sum(float(t.float().sum()) for t in load_file(world.folder / "next/model.safetensors").values())
 
 
+def checked(config: Config, world: World) -> object:
+    """The look at a factory; it is the first one itself."""
+    seed = world.family.seed
+    return look(seed, seed, seed, "1 plus 2 is ", Lessons((), longest=4), config.dpo, 0)
+
+
 def examined(config: Config, world: World) -> object:
     """Who meets on fresh dev questions, and what is asked at the end."""
     looped(config, world)
@@ -175,7 +182,9 @@ def ended(config: Config, world: World) -> object:
 
 
 Effect = Callable[[Config, World], object]
-ALL_EFFECTS = (setup, shown, looped, paired, training, threads, averaged, examined, collected, started, ended)
+ALL_EFFECTS = (
+    setup, shown, looped, paired, training, threads, averaged, checked, examined, collected, started, ended,
+)  # fmt: skip
 EFFECTS: dict[str, tuple[Any, Effect]] = {
     "name": ("other", collected),
     "seed": (1, looped),
@@ -225,6 +234,8 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "dpo.sft_weight": (0.5, training),
     "dpo.restart": ("seed", looped),
     "dpo.average": (0.5, averaged),
+    "dpo.held_out": (0.4, looped),
+    "dpo.kl_programs": (3, checked),
     "dpo.threads": (2, threads),
     "sandbox.seconds": (3.0, setup),
     "sandbox.memory_gb": (1.0, setup),

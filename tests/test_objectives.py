@@ -127,7 +127,7 @@ WARM = 1.25
 
 
 def grpo(start: Path, out: Path, **changes: object) -> tuple[DpoStep, ...]:
-    lessons = Lessons(PAIRS, REWARDED, WARM, 8)
+    lessons = Lessons(PAIRS, (), REWARDED, WARM, 8)
     return train(start, out, PROMPT, lessons, rule(objective="grpo", **changes), 0)
 
 
@@ -166,16 +166,16 @@ def test_grpo_makes_what_was_rewarded_likelier(family_fp32: Family, tmp_path: Pa
 def test_grpo_goes_through_the_whole_group_in_steps(family_fp32: Family, tmp_path: Path) -> None:
     five = (*REWARDED, ("5", 0.5), ("6 6", 0.0), ("7", 1.0))
     settings = rule(objective="grpo", batch=2, epochs=3)
-    steps = train(family_fp32.seed, tmp_path / "out", PROMPT, Lessons(PAIRS, five, 1.0, 8), settings, 0)
+    steps = train(family_fp32.seed, tmp_path / "out", PROMPT, Lessons(PAIRS, (), five, 1.0, 8), settings, 0)
     assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6]  # two steps of two, one program left over
-    args = grpo_arguments(settings, 0, tmp_path, 4, 2, Lessons((), (), 1.5, 8))
+    args = grpo_arguments(settings, 0, tmp_path, 4, 2, Lessons((), (), (), 1.5, 8))
     assert (args.temperature, args.beta, args.num_generations) == (1.5, BETA, 4)
 
 
 @pytest.mark.parametrize("objective", ["kto", "sft", "grpo"])
 def test_adapters_serve_the_other_trainers(family_fp32: Family, tmp_path: Path, objective: str) -> None:
     lora = rule(objective=objective, method="lora", lora_rank=4, lora_alpha=8.0, learning_rate=0.05, epochs=2)
-    lessons = Lessons(PAIRS, REWARDED, 1.0, 8)
+    lessons = Lessons(PAIRS, (), REWARDED, 1.0, 8)
     train(family_fp32.seed, tmp_path / "out", PROMPT, lessons, lora, 0)
     old, new = weights(family_fp32.seed), weights(tmp_path / "out")
     assert {name for name in old if not torch.equal(old[name], new[name])} == {n for n in old if "_proj" in n}

@@ -16,8 +16,8 @@ from selfdev.report import highlight, render, write_report
 from selfdev.report_figures import distribution, outcomes, temperature
 from selfdev.report_scores import dev_test, interval_axis, interval_bar
 from selfdev.report_svg import Axis, axis_over, number_tick, percent_tick, ticks
-from selfdev.report_training import OBJECTIVES, training
-from selfdev.results import DpoStep, RunResult
+from selfdev.report_training import OBJECTIVES, checks, training
+from selfdev.results import DpoStep, RunResult, factory_check
 from selfdev.settings_learning import Objective
 
 VOID = {"meta", "line", "rect", "circle", "path", "br"}
@@ -236,6 +236,16 @@ def test_an_objective_without_margins_shows_none() -> None:
     assert "2.250" in drawn
     assert "–" in drawn
     assert "Reward margin" not in drawn
+
+
+def test_looks_at_factories_are_shown_with_their_uncertainty() -> None:
+    seen = factory_check(trained=90, held_out=20, right=15, programs=64, kl=3.25, kl_error=0.5)
+    made = page(result(iterations=(replace(turn(1, 0.4, 100), check=seen), turn(2, 0.4, 100)))).words
+    for part in ("75.0 %", "53.1 % to 88.8 %", "3.25 ± 0.50", "held-out pairs"):
+        assert part in made, part
+    assert checks((turn(1, 0.4, 100),)) == ""
+    unmeasured = replace(turn(1, 0.4, 100), check=factory_check(90, 0, 0, 0, None, None))
+    assert checks((unmeasured,)) == ""
 
 
 def test_the_page_names_the_objective() -> None:

@@ -111,6 +111,10 @@ def test_the_factory_was_refined_on_pairs(finished: tuple[Path, RunResult], arch
     turn = finished[1].iterations[0]
     assert turn.pairs == len(archive.pairs(1)) > 0
     assert turn.dpo == archive.training(1)
+    assert turn.check == archive.check(1)
+    assert turn.check is not None
+    assert (turn.check.trained, turn.check.held_out, turn.check.programs) == (turn.pairs, 0, 64)
+    assert turn.check.kl is not None
     assert turn.dpo
     folder = finished[0] / "factory" / "iteration_2"
     AutoModelForCausalLM.from_pretrained(folder)

@@ -1,0 +1,32 @@
+"""One lesson of the factory: it is trained, then looked at, and both are told in one record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from selfdev import factory
+from selfdev.progress import Bars
+from selfdev.records import Lessons
+from selfdev.results import Trained
+from selfdev.settings import Config
+
+
+def trainer(config: Config, first: Path, bars: Bars) -> Callable[[Path, Path, Lessons, int], Trained]:
+    """What the loop calls with start, out, lessons and seed; `first` is the factory of iteration 1."""
+
+    def train(start: Path, out: Path, lessons: Lessons, seed: int) -> Trained:
+        from selfdev import dpo, factory_check
+
+        stage, prompt = f"iteration {int(out.name.rpartition('_')[2]) - 1}", factory.prompt()
+        steps = bars.steps(
+            f"{stage}: {config.dpo.objective.upper()}",
+            lambda tell: dpo.train(start, out, prompt, lessons, config.dpo, seed, tell),
+        )
+        check = bars.steps(
+            f"{stage}: look at the factory",
+            lambda tell: factory_check.look(out, start, first, prompt, lessons, config.dpo, seed, tell),
+        )
+        return Trained(steps, check)
+
+    return train

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import Family
 from test_dpo import PAIRS, PROMPT, RULE, log_probability, run
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfdev.factory_check import look
 from selfdev.records import Lessons, TextPair
@@ -22,6 +23,19 @@ def trained(family_fp32: Family, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("look") / "iteration_2"
     run(family_fp32.seed, out, RULE.model_copy(update={"epochs": 3}))
     return out
+
+
+def next_tokens(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the first token behind the prompt [32] and of the second behind each [32, 32]."""
+    prompt = AutoTokenizer.from_pretrained(folder)(PROMPT).input_ids
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.inference_mode():
+        logits = model(torch.tensor([[*prompt, token] for token in range(32)])).logits.double()
+    return torch.log_softmax(logits[0, -2], -1), torch.log_softmax(logits[:, -1], -1)
+
+
+def divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    return (p.exp() * (p - q)).sum(-1)
 
 
 def test_held_out_pairs_are_ranked_by_their_log_ratios(family_fp32: Family, trained: Path) -> None:
@@ -55,6 +69,21 @@ def test_a_factory_is_at_no_distance_from_itself(family_fp32: Family) -> None:
     assert (seen.programs, seen.held_out, seen.accuracy) == (5, 0, None)
     assert seen.kl == pytest.approx(0, abs=1e-5)
     assert seen.kl_error == pytest.approx(0, abs=1e-5)
+
+
+def test_the_divergence_is_that_of_all_programs_of_two_tokens(family_fp32: Family, trained: Path) -> None:
+    first = family_fp32.seed
+    end = AutoTokenizer.from_pretrained(first).eos_token_id
+    (p, p_second), (q, q_second) = next_tokens(trained), next_tokens(first)
+    further = p.exp() * divergence(p_second, q_second)
+    exact = float(divergence(p, q) + further.sum() - further[end])  # nothing follows the end
+    settings = Dpo(kl_programs=1500, batch=100)
+    seen = look(trained, first, first, PROMPT, Lessons((), longest=2), settings, 1)
+    assert seen.kl is not None
+    assert seen.kl_error is not None
+    assert seen.kl == pytest.approx(exact, abs=4 * seen.kl_error)
+    assert exact > 5 * seen.kl_error  # precise enough to tell it from nothing
+    assert seen.programs == 1500
 
 
 def test_the_same_seed_number_gives_the_same_look_and_leaves_the_random_numbers(

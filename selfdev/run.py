@@ -32,7 +32,6 @@ from selfdev.config import Config, dump
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import make_probes
 from selfdev.finish import Candidate, final_examination, test_table, tune_baselines
-from selfdev.training import trainer
 from selfdev.library import load_program
 from selfdev.loop import run_loop
 from selfdev.progress import Bars
@@ -42,6 +41,7 @@ from selfdev.results import RunResult
 from selfdev.sandbox import Limits, Sandbox, protections
 from selfdev.sandbox.layers import in_words, missing, refusal
 from selfdev.tasks import Task, besides_problems, load_task
+from selfdev.training import trainer
 from selfdev.workers import Setup, Workers
 
 CHANGEABLE = ("workers", "controls")  # may differ when a run goes on: its own results stay the same

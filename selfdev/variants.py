@@ -200,6 +200,7 @@ def _around(code: str, template: str, kept: Sequence[str | int]) -> str:
     tree = copy.deepcopy(parsed(code))
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     whole = WHOLE
     while whole in names:
         whole += "_"

@@ -80,6 +80,7 @@ def _about(result: RunResult) -> str:
     words = [f"Seed {models['seed']}"] if "seed" in models else []
     words += [f"experts {', '.join(models['experts'])}"] if "experts" in models else []
     words += [f"task {task['name']}"] if "name" in task else []
+    words += [f"skills {', '.join(task['skills'])}"] if task.get("skills") else []
     words += [f"random seed {result.config['seed']}"] if "seed" in result.config else []
     return " · ".join([*words, duration(result.seconds)])
 

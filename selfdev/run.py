@@ -136,7 +136,7 @@ def question_problems(config: Config) -> list[str]:
 def questions_of(config: Config) -> Task:
     """The task of a config."""
     t, taken = config.task, dev_from_test(config)
-    return load_task(t.name, t.shots, path=t.path, grader=t.grader, dev_from_test=taken)
+    return load_task(t.name, t.shots, path=t.path, grader=t.grader, dev_from_test=taken, skills=t.skills)
 
 
 def dev_from_test(config: Config) -> int:
@@ -199,7 +199,7 @@ def make_setup(config: Config, models: Models, probes: tuple[ModelView, ...]) ->
         _sizes(config), config.task.first_block, config.task.max_new_tokens, config.task.batch,
         config.threads, known, probes, path=config.task.path, grader=config.task.grader,
         dev_from_test=dev_from_test(config), chat=config.task.chat, lead=config.task.grading,
-        sanity=config.task.sanity, factory=models.factory,
+        sanity=config.task.sanity, skills=config.task.skills, factory=models.factory,
     )  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def save_best(config: Config, models: Models, best: Candidate, folder: Path, arc
         dtype=_dtype(config),
         random_seed=best.attempt.seed if best.attempt else 0,
         scores=rows,
-        task=config.task.name,
+        task=config.task.title,
         confinement=json.loads(archive.get("environment") or "{}").get("confinement"),
     )
     if best.attempt is None:

@@ -159,7 +159,7 @@ class Config(Section):
     besides: Annotated[tuple[TaskBesides, ...], Field(strict=False)] = Field(
         default=(),
         description="Tasks that the search never sees, by name or with keys of their own (name, path, grader,"
-        " shots, test, max_new_tokens): seed and best model are scored on them once, at the end. Ours.",
+        " shots, skills, test, max_new_tokens): seed and best model are asked them once, at the end. Ours.",
     )
     workers: int = Field(default=2, ge=1, description="Local processes that run and score programs.")
     threads: int = Field(default=1, ge=1, description="Torch threads of each process.")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from selfdev.grading import Grader, Lead
+from selfdev.lab.questions import SKILLS
 
 TASKS = ("lab", "gsm8k", "math")
 PUBLIC = ("gsm8k", "math", "lm-eval")  # before a colon
@@ -44,6 +45,11 @@ class Questions(Section):
         description="Solved examples before each question; math has 4 unless told otherwise, and no more."
         " PAPER.md: scoring, 5 (B1).",
     )
+    skills: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Skills of the lab that are asked, all of them where none is named; so a search can"
+        " leave skills to `besides` or to another config. Ours.",
+    )
     test: int = Field(
         default=0, ge=0, description="Test questions, 0 for all. PAPER.md: test set, 1,220 (B1)."
     )
@@ -59,6 +65,15 @@ class Questions(Section):
                 f" the nearest is {near}"
             )
         return value
+
+    @field_validator("skills")
+    @classmethod
+    def _are_skills_of_the_lab(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in SKILLS:
+                near = difflib.get_close_matches(name, SKILLS, 1, 0.0)[0]
+                raise ValueError(f"skills has {name!r}, which is no skill of the lab; the nearest is {near}")
+        return tuple(name for name in SKILLS if name in value)
 
     @model_validator(mode="before")
     @classmethod
@@ -79,6 +94,8 @@ class Questions(Section):
             )
         if self.name == "math" and self.shots > MATH_SHOTS:
             raise ValueError(f"shots is {self.shots} and math has {MATH_SHOTS} examples; lower it")
+        if self.skills and self.name != "lab":
+            raise ValueError(f"skills is for lab and the task is {self.name}; leave it out")
         if self.path:
             self._only_public("path")
         return self
@@ -92,7 +109,8 @@ class Questions(Section):
     @property
     def title(self) -> str:
         """What these questions are called in results."""
-        return f"{self.name} in {self.path}" if self.path else self.name
+        skills = f" ({', '.join(self.skills)})" if len(self.skills) not in (0, len(SKILLS)) else ""
+        return self.name + skills + (f" in {self.path}" if self.path else "")
 
 
 class TaskBesides(Questions):

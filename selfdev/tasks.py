@@ -30,19 +30,22 @@ def load_task(
     path: str | None = None,
     grader: Grader | None = None,
     dev_from_test: int = 0,
+    skills: Sequence[str] = (),
 ) -> Task:
     """The task `lab`, `gsm8k`, `math`, `lm-eval:NAME`, or a JSONL file with `question` and `answer`.
 
     `path` is where gsm8k and math are read instead of the hub, for lm-eval a folder of tasks of your own;
-    `grader` (default number) is for files; `dev_from_test` takes so many questions of a public task's test
-    split for dev.
+    `grader` (default number) is for files, `skills` (default all) for the lab; `dev_from_test` takes so many
+    questions of a public task's test split for dev.
     """
     if not 0 <= shots <= MOST_SHOTS:
         raise SelfdevError(f"shots is {shots} and must be from 0 to {MOST_SHOTS}; choose such a number.")
     if path is not None and (name == "lab" or name.endswith(".jsonl")):
         raise SelfdevError(f"path is for gsm8k, math and lm-eval and the task is {name}; leave it out.")
+    if skills and name != "lab":
+        raise SelfdevError(f"skills is for lab and the task is {name}; leave it out.")
     if name == "lab":
-        return _lab(shots)
+        return _lab(shots, tuple(skills) or lab.SKILLS)
     if name in ("gsm8k", "math"):
         return (load_gsm8k if name == "gsm8k" else load_math)(shots, path, dev_from_test)
     if name.endswith(".jsonl"):
@@ -57,7 +60,7 @@ def load_task(
 
 def load_besides(asked: TaskBesides) -> tuple[Task, tuple[Question, ...]]:
     """A task that the search never sees, and which of its questions are asked."""
-    task = load_task(asked.name, asked.shots, path=asked.path, grader=asked.grader)
+    task = load_task(asked.name, asked.shots, path=asked.path, grader=asked.grader, skills=asked.skills)
     return task, held_out(task, asked.test)
 
 
@@ -91,12 +94,12 @@ def harness() -> ModuleType:
         ) from None
 
 
-def _lab(shots: int) -> Task:
-    examples = [(asked(q.text), q.solution) for q in lab.questions("train", shots)]
+def _lab(shots: int, skills: tuple[str, ...]) -> Task:
+    examples = [(asked(q.text), q.solution) for q in lab.questions("train", shots, skills=skills)]
     dev, test = (
         tuple(
             pose(examples, asked(q.text), q.answer, q.solution, q.skill)
-            for q in lab.questions(split, LAB_SIZES[split])
+            for q in lab.questions(split, LAB_SIZES[split], skills=skills)
         )
         for split in SPLITS
     )

@@ -87,7 +87,7 @@ def read_home(folder: Path) -> Home:
 
 def check_is_away(home: Home, config: Config) -> None:
     """SelfdevError for the run's own models and task: its test set is opened once."""
-    here, there = ((c.models.seed, c.models.experts, c.task.name, c.task.path) for c in (home.config, config))
+    here, there = ((c.models.seed, c.models.experts, c.task.title) for c in (home.config, config))
     if here == there:
         raise SelfdevError(
             f"config {config.name} has the models and the task of {home.folder} itself, whose test set was"

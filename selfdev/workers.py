@@ -65,6 +65,7 @@ class Setup:
     chat: bool = False
     lead: Lead = "strict"
     sanity: int = 0  # dev questions of the look before a score, see selfdev.sanity; 0: none
+    skills: tuple[str, ...] = ()  # of the lab that are asked; none named: all
     factory: Path | None = None  # a model with the factories' architecture and tokenizer; None: the seed
 
 
@@ -196,7 +197,12 @@ def _made(setup: Setup) -> _State:
     sets, limits = {"models": models, "probes": setup.probes}, Limits(setup.seconds, setup.memory_gb)
     sandbox = Sandbox(sets, limits, accept_weaker=setup.accept_weaker)
     task = load_task(
-        setup.task, setup.shots, path=setup.path, grader=setup.grader, dev_from_test=setup.dev_from_test
+        setup.task,
+        setup.shots,
+        path=setup.path,
+        grader=setup.grader,
+        dev_from_test=setup.dev_from_test,
+        skills=setup.skills,
     )
     known: dict[str, np.ndarray] = {}
     for name, code in setup.known.items():

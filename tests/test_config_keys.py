@@ -203,6 +203,7 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "task.dev": (11, setup),
     "task.first_block": (5, setup),
     "task.finalist_dev": (21, setup),
+    "task.skills": (["times"], setup),
     "task.test": (3, setup),
     "task.max_new_tokens": (17, setup),
     "task.batch": (9, setup),

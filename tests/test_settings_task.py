@@ -13,6 +13,7 @@ from test_public_tasks import gsm8k, write
 from selfdev import collect, run
 from selfdev.archive import Archive
 from selfdev.errors import SelfdevError
+from selfdev.lab.questions import SKILLS
 from selfdev.records import Score
 from selfdev.tasks import load_besides, load_task
 
@@ -41,6 +42,14 @@ def test_math_brings_its_grader_and_its_four_examples() -> None:
             "i_know_dev_is_test is for gsm8k, math and lm-eval",
         ),
         ({"grading": "loose"}, "task.grading"),
+        (
+            {"skills": ["sum", "tims"]},
+            "skills has 'tims', which is no skill of the lab; the nearest is times",
+        ),
+        (
+            {"name": "q.jsonl", "skills": ["sum"]},
+            "skills is for lab and the task is q.jsonl; leave it out",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_the_task_are_refused(task: dict[str, Any], words: str) -> None:
@@ -135,3 +144,12 @@ def test_a_task_besides_with_a_question_of_the_search_is_refused(tmp_path: Path)
     config = small_config(task=task, besides=[{"name": str(other), "shots": 0}])
     with pytest.raises(SelfdevError, match=r"1 of the questions of .* are dev questions of the search"):
         run.check_questions(config)
+
+
+def test_skills_that_a_search_leaves_out_may_be_asked_besides() -> None:
+    config = small_config(task={"skills": ["times", "sum"]}, besides=[{"name": "lab", "skills": ["share"]}])
+    assert (config.task.skills, config.task.title) == (("sum", "times"), "lab (sum, times)")
+    assert config.besides[0].title == "lab (share)"
+    assert small_config(task={"skills": list(SKILLS)}).task.title == small_config().task.title == "lab"
+    with pytest.raises(SelfdevError, match="is lab, which is asked already"):
+        small_config(task={"skills": list(SKILLS)}, besides=["lab"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from selfdev.errors import SelfdevError
+from selfdev.lab.questions import SKILLS
 from selfdev.tasks import Question, Task, extract, grade, load_task
 
 
@@ -245,3 +246,13 @@ def test_the_subject_of_a_row_is_the_kind_of_its_question(tmp_path: Path) -> Non
     path.write_text(json.dumps({**rows[0], "subject": 3}))
     with pytest.raises(SelfdevError, match=r"has 3 for subject; give a text, or leave it out"):
         load_task(str(path))
+
+
+def test_a_lab_of_some_skills_asks_these_alone(lab: Task) -> None:
+    some = load_task("lab", 3, skills=("times", "share"))
+    assert {q.skill for q in (*some.dev, *some.test)} == {"times", "share"}
+    assert (len(some.dev), len(some.test)) == (len(lab.dev), len(lab.test))
+    assert {q.skill for q in lab.dev} == set(SKILLS)
+    assert len(some.dev[0].messages) == 2 * 3 + 1
+    with pytest.raises(SelfdevError, match="skills is for lab and the task is gsm8k; leave it out"):
+        load_task("gsm8k", skills=("times",))

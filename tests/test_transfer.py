@@ -256,6 +256,7 @@ def test_the_models_and_task_of_the_run_itself_are_refused(home: Path) -> None:
     with pytest.raises(SelfdevError, match=r"has the models and the task of .* itself"):
         check_is_away(read_home(home), small_config(name="again", task={"test": 10}))
     check_is_away(read_home(home), small_config(task={"name": "other.jsonl"}))
+    check_is_away(read_home(home), small_config(task={"skills": ["times"]}))
 
 
 @pytest.mark.parametrize(

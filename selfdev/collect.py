@@ -17,7 +17,9 @@ from selfdev.archive import Archive
 from selfdev.besides import warnings, what_changed
 from selfdev.config import Config, parse_config
 from selfdev.errors import SelfdevError
+from selfdev.findings import promotion_words
 from selfdev.finish import name_of, notes, test_table
+from selfdev.lineage import promotions
 from selfdev.lock import refuse_if_held
 from selfdev.records import Attempt, Score, State
 from selfdev.results import IterationStats, Kind, RunResult
@@ -79,9 +81,11 @@ def collect(folder: Path, archive: Archive) -> RunResult:
         notes=(
             *notes(rows, best),
             *warnings(besides),
+            *map(promotion_words, promotions(archive)),
             *([DEV_IS_TEST] if config.task.i_know_dev_is_test else []),
         ),
         besides=besides,
+        promotions=promotions(archive),
     )
 
 

@@ -6,7 +6,8 @@ the run's test questions. So are the programs that led on dev after each quarter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -19,10 +20,12 @@ from selfdev.controls import Searcher, cost, random_programs, search_coefficient
 from selfdev.errors import SelfdevError
 from selfdev.finish import Candidate, examine, finalists, name_of
 from selfdev.learning import learn, lesson
+from selfdev.lineage import Parents
 from selfdev.progress import Bars
 from selfdev.records import Attempt
 from selfdev.report_compare import write_comparison
 from selfdev.run import staffed
+from selfdev.saving import line_of
 from selfdev.search import Method, Strategy, space_of
 from selfdev.settings import ControlName
 
@@ -53,7 +56,7 @@ def compare(
         config = config_of(folder, run)
         with open_archive(target) as archive:
             _settle(config, archive, target)
-            _work(config, run, archive, names, repeats)
+            _work(config, folder, run, archive, names, repeats)
             found = gather(config, folder, run, archive, names, repeats)
             programs = min(config.factory.programs, FRESH) if fresh is None else fresh
             if programs:
@@ -74,15 +77,21 @@ def _settle(config: Config, archive: Archive, target: Path) -> None:
         raise SelfdevError(f"{target} holds controls of another run; give another --out.")
 
 
-def _work(config: Config, run: Archive, archive: Archive, names: Sequence[str], repeats: int) -> None:
+def _work(
+    config: Config, folder: Path, run: Archive, archive: Archive, names: Sequence[str], repeats: int
+) -> None:
     bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
     kinds = [kind_of(name, repeat) for name in names for repeat in range(repeats)]
-    with staffed(config) as (models, workers):
+    with (
+        tempfile.TemporaryDirectory(prefix="selfdev-") as scratch,
+        staffed(config) as (models, workers),
+    ):
         # Numbers of a run's seed plus APART are its own; those of the controls begin behind them.
         s = Searcher(config, models.factory, archive, workers, bars, config.seed + 1)
         budget = cost(run.attempts("factory"), config.task.dev)
         search_all(s, names, repeats, budget, [slot.name for slot in models.shown[0].slots])
-        examine_all(s, run, kinds)
+        line = line_of(config, models.seed, models.experts, folder, Path(scratch), run)
+        examine_all(s, run, kinds, line.parents)
 
 
 def search_all(
@@ -105,13 +114,17 @@ def search_all(
                 search_coefficients(own, kind, space, strategy, budget)
 
 
-def examine_all(s: Searcher, run: Archive, kinds: Sequence[str]) -> None:
+def examine_all(
+    s: Searcher, run: Archive, kinds: Sequence[str],
+    parents: Callable[[int], Parents | None] = lambda _: None,
+) -> None:  # fmt: skip
     """The second look on fresh dev questions, then the test questions, for every control and the run's own
-    leaders."""
+    leaders, which merge the `parents` of their iteration."""
     looked = [c for kind in kinds for c in _candidates(finalists(s.archive, s.config.finalists, kind))]
     examine(looked, "finalist_dev", s.archive, s.workers, s.progress)
     asked = {c.name: c for kind in kinds for c in _to_test(s.config, s.archive, kind)}
-    own = _candidates(leaders(run.attempts("factory"), s.config.task.dev))
+    led = leaders(run.attempts("factory"), s.config.task.dev)
+    own = [Candidate(name_of(a), "discovered", attempt=a, parents=parents(a.iteration)) for a in led if a]
     asked |= {c.name: c for c in own}
     done = s.archive.examined("test")
     if asked.keys() - done.keys():

@@ -178,8 +178,9 @@ def ram(config: Config, size: Size, load: Load) -> dict[str, float]:
 
 
 def disk(config: Config, size: Size) -> float:
-    """GiB that a run writes: each trained factory, the best model, one more while it is being written."""
+    """GiB that a run writes: each factory and promoted seed, the best model, one more while it is written."""
     copies = config.factory.iterations + 1
+    copies += config.factory.iterations - 1 if config.promote == "best" else 0
     attempts = config.factory.iterations * config.factory.programs * 20_000
     return (copies * size.parameters * size.width + attempts) / GIB
 

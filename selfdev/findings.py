@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from selfdev.results import Kind, RunResult, TestRow
+from selfdev.results import Kind, Promotion, RunResult, TestRow
 
 SIGNIFICANT = 0.05
 
@@ -109,6 +109,17 @@ def p_value(p: float | None) -> str:
 def p_words(p: float | None) -> str:
     """ "p = 0.031", "p < 0.001", or that there is none."""
     return "not paired" if p is None else f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+
+
+def promotion_words(p: Promotion) -> str:
+    """Whether an iteration's winner became the next seed, in one sentence."""
+    if p.program is None or p.low is None or p.high is None:
+        return f"Iteration {p.iteration}: the seed stays, {p.reason}."
+    gain = f"{percent(p.accuracy)} after {percent(p.seed_accuracy)}"
+    test = f"{gain}, 95 % interval of the gain {points(p.low)} to {points(p.high)} points, n = {p.n:,}"
+    if p.promoted:
+        return f"Iteration {p.iteration}: {p.program} became the seed of the next ({test})."
+    return f"Iteration {p.iteration}: the seed stays, {p.program} is not promoted: {p.reason} ({test})."
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from selfdev import gate
@@ -11,6 +11,7 @@ from selfdev.besides import split_of
 from selfdev.checkpoints import Checkpoint
 from selfdev.findings import SIGNIFICANT
 from selfdev.library import load_program
+from selfdev.lineage import Parents, promotions
 from selfdev.loop import Progress, try_attempts
 from selfdev.questions import ExamName
 from selfdev.records import Attempt, Score, best_first, fully_scored
@@ -30,6 +31,7 @@ class Candidate:
     kind: Kind
     attempt: Attempt | None = None
     checkpoint: Checkpoint | None = None
+    parents: Parents | None = None  # what the program merges; None: the models of the config
 
 
 def tune_baselines(config: Config, archive: Archive, workers: Workers, progress: Progress) -> None:
@@ -57,13 +59,15 @@ def tuned(archive: Archive) -> list[Attempt]:
 
 
 def finalists(archive: Archive, count: int, kind: str = "factory") -> list[Attempt]:
-    """The best programs of a kind by dev, one per behaviour; copies of a model or a baseline are none."""
+    """The best programs of a kind by dev and those that were promoted, one per behaviour; copies of a model
+    or a baseline are none."""
     known = {attempt.fingerprint for attempt in archive.attempts("baseline", 0)}
     found: dict[str, Attempt] = {}
     for attempt in best_first(fully_scored(archive.attempts(kind))):
         if attempt.outcome.copy_of is None and attempt.fingerprint and attempt.fingerprint not in known:
             found.setdefault(attempt.fingerprint, attempt)
-    return list(found.values())[:count]
+    ranked, promoted = list(found.values()), {p.program for p in promotions(archive) if p.promoted}
+    return ranked[:count] + [a for a in ranked[count:] if name_of(a) in promoted]  # asked already
 
 
 def name_of(attempt: Attempt) -> str:
@@ -81,11 +85,14 @@ def leaders(archive: Archive) -> list[Candidate]:
 
 def final_examination(
     config: Config, seed: Checkpoint, experts: Sequence[Checkpoint], archive: Archive, workers: Workers,
-    progress: Progress, kind: str = "factory",
+    progress: Progress, kind: str = "factory", parents: Callable[[int], Parents | None] = lambda _: None,
 ) -> Candidate:  # fmt: skip
-    """Choose the best program of a kind on fresh dev questions, then open the test set once; returns it."""
+    """Choose the best program of a kind on fresh dev questions, then open the test set once; returns it.
+
+    A program merges the `parents` of its iteration.
+    """
     ahead = finalists(archive, config.finalists, kind)
-    chosen = [Candidate(name_of(a), "discovered", attempt=a) for a in ahead]
+    chosen = [Candidate(name_of(a), "discovered", attempt=a, parents=parents(a.iteration)) for a in ahead]
     own = Candidate("seed", "seed", checkpoint=seed)
     examine([own, *leaders(archive), *chosen], "finalist_dev", archive, workers, progress)
     fresh = archive.examined("finalist_dev")
@@ -124,7 +131,7 @@ def _subject(candidate: Candidate) -> Subject:
     if candidate.checkpoint is not None:
         return candidate.checkpoint
     assert candidate.attempt is not None
-    return candidate.attempt.code, candidate.attempt.seed
+    return candidate.attempt.code, candidate.attempt.seed, candidate.parents
 
 
 def test_table(

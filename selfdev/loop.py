@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 from selfdev import factory
 from selfdev.archive import Archive
 from selfdev.lessons import lessons_of, teaches
+from selfdev.lineage import Parents
 from selfdev.preferences import make_pairs
 from selfdev.race import bar_of
 from selfdev.records import Attempt, Lessons, State
@@ -43,15 +44,22 @@ def run_loop(
     workers: Workers,
     train: Train,
     progress: Progress,
+    parents: Callable[[int], Parents | None] = lambda _: None,
+    promote: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """All iterations; the factory of iteration t lies in `folder/iteration_t`, the first is the seed."""
+    """All iterations; the factory of iteration t lies in `folder/iteration_t`, the first is the seed.
+
+    The models that programs of an iteration merge are its `parents` (None: those the workers hold); `promote`
+    may make its winner the seed of the next. In the paper neither ever changes.
+    """
     for iteration in range(1, config.factory.iterations + 1):
         current = factory_of(iteration, seed_model, folder)
         write_programs(config, iteration, current, archive, workers, progress)
         kept = max(config.pairs.min_each, config.finalists)
         bar = bar_of([a for a in archive.attempts("factory") if a.iteration < iteration], kept)
-        try_attempts("factory", iteration, archive, workers, progress, bar)
+        try_attempts("factory", iteration, archive, workers, progress, bar, parents(iteration))
         if iteration < config.factory.iterations:
+            promote(iteration)
             refine_factory(config, iteration, seed_model, folder, archive, train)
 
 
@@ -82,8 +90,9 @@ def write_programs(
 
 
 def try_attempts(
-    kind: str, iteration: int, archive: Archive, workers: Workers, progress: Progress, bar: float = 0.0
-) -> None:
+    kind: str, iteration: int, archive: Archive, workers: Workers, progress: Progress, bar: float = 0.0,
+    parents: Parents | None = None,
+) -> None:  # fmt: skip
     """Gate, probe, run and score what was written and has no end yet; each result is stored at once.
 
     Programs surely below the accuracy `bar` are stopped early.
@@ -91,7 +100,7 @@ def try_attempts(
     label = f"iteration {iteration}" if kind == "factory" else kind
     open_ids = archive.unfinished(kind, iteration)
     todo = [a for a in archive.attempts(kind, iteration) if a.id in open_ids and a.fingerprint is None]
-    probes = workers.probe([(attempt.text, attempt.seed) for attempt in todo])
+    probes = workers.probe([(attempt.text, attempt.seed) for attempt in todo], parents)
     for place, probed in progress(probes, f"{label}: gate and probes", len(todo)):
         attempt = todo[place]
         archive.set_probe(
@@ -101,7 +110,7 @@ def try_attempts(
             )
         )  # fmt: skip
     first, again = _by_behaviour(archive, kind, iteration)
-    results = workers.try_programs([(attempt.code, attempt.seed, "dev") for attempt in first], bar)
+    results = workers.try_programs([(attempt.code, attempt.seed, "dev") for attempt in first], bar, parents)
     for place, tried in progress(results, f"{label}: run and score", len(first)):
         archive.set_result(first[place].id, tried.outcome, tried.score)
     for attempt, same_as in again:

@@ -14,6 +14,7 @@ from selfdev import report_figures as figures
 from selfdev.findings import Findings, Gain, duration, findings, p_words, percent, points, scored
 from selfdev.report_besides import besides_section
 from selfdev.report_figures import section, table
+from selfdev.report_line import line_section
 from selfdev.report_scores import dev_test, scores_section
 from selfdev.report_training import training_section
 from selfdev.results import RunResult
@@ -43,6 +44,7 @@ def render(result: RunResult) -> str:
         scores_section(result, found),
         besides_section(result.besides),
         _search(result, found),
+        line_section(result.promotions),
         training_section(result),
         _program(result),
         _cost(result),

@@ -158,6 +158,24 @@ class Besides:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """Whether an iteration's winner (None: there was none) became the next seed, and why not; accuracies of
+    the seed and of the winner's model on the same n finalist_dev questions, with the paired 95 % interval of
+    the gain. `seed` is "seed" for that of the config, else the program that made it."""
+
+    iteration: int
+    seed: str
+    program: str | None
+    promoted: bool
+    reason: str
+    n: int = 0
+    seed_accuracy: float | None = None
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """Everything the report prints. `notes` are sentences such as "no gain over the seed"."""
 
@@ -174,3 +192,4 @@ class RunResult:
     best_distance: float | None
     notes: tuple[str, ...]
     besides: Besides | None = None  # None where the best model is the seed
+    promotions: tuple[Promotion, ...] = ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from selfdev.archive import Archive, open_archive
-from selfdev.card import model_card
 from selfdev.checkpoints import (
     Checkpoint,
     ModelView,
@@ -24,22 +22,21 @@ from selfdev.checkpoints import (
     fill,
     lay_out,
     open_checkpoint,
-    save_merged,
     views,
 )
-from selfdev.collect import collect, tested
+from selfdev.collect import collect
 from selfdev.config import Config, dump
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import make_probes
-from selfdev.finish import Candidate, final_examination, test_table, tune_baselines
+from selfdev.finish import final_examination, tune_baselines
 from selfdev.library import load_program
 from selfdev.loop import run_loop
 from selfdev.progress import Bars
 from selfdev.questions import exam_questions
-from selfdev.records import Program
 from selfdev.results import RunResult
-from selfdev.sandbox import Limits, Sandbox, protections
+from selfdev.sandbox import protections
 from selfdev.sandbox.layers import in_words, missing, refusal
+from selfdev.saving import dtype_of, line_of, promote_winner, save_best
 from selfdev.tasks import Task, besides_problems, load_task
 from selfdev.training import trainer
 from selfdev.workers import Setup, Workers
@@ -84,7 +81,7 @@ def open_models(config: Config) -> Models:
     seed = open_checkpoint(model_folder(config.models.seed), "seed")
     named = config.models.experts.items()
     experts = tuple(open_checkpoint(model_folder(path), name, seed) for name, path in named)
-    shown = views(seed, experts, config.models.scope, _dtype(config))
+    shown = views(seed, experts, config.models.scope, dtype_of(config))
     for expert in experts:
         check_rows(seed, expert, seed.slots)  # in scope or not: experts are scored as they are
     named_factory = config.factory.model
@@ -170,12 +167,23 @@ def work(config: Config, models: Models, folder: Path, archive: Archive) -> None
     bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
     factories = folder / "factory"
     factories.mkdir(exist_ok=True)
-    with staffed(config, models) as (models, workers):
-        train = trainer(config, models.factory, bars)
-        run_loop(config, models.factory, factories, archive, workers, train, bars)
+    with (
+        tempfile.TemporaryDirectory(prefix="selfdev-") as scratch,
+        staffed(config, models) as (laid, workers),
+    ):
+        line = line_of(config, laid.seed, laid.experts, folder, Path(scratch), archive)
+
+        def promote(iteration: int) -> None:
+            if config.promote == "best":
+                promote_winner(config, iteration, line, workers, bars)
+
+        train = trainer(config, laid.factory, bars)
+        run_loop(config, laid.factory, factories, archive, workers, train, bars, line.parents, promote)
         tune_baselines(config, archive, workers, bars)
-        best = final_examination(config, models.seed, models.experts, archive, workers, bars)
-        save_best(config, models, best, folder, archive)
+        best = final_examination(
+            config, laid.seed, laid.experts, archive, workers, bars, parents=line.parents
+        )
+        save_best(config, laid.seed, laid.experts, best, folder, archive)
     archive.put("best", best.name)
 
 
@@ -194,47 +202,13 @@ def make_setup(config: Config, models: Models, probes: tuple[ModelView, ...]) ->
     """What a worker needs, from the config."""
     known = {name: load_program(name).code for name in config.baselines}
     return Setup(
-        models.seed, models.experts, config.models.scope, _dtype(config), config.sandbox.seconds,
+        models.seed, models.experts, config.models.scope, dtype_of(config), config.sandbox.seconds,
         config.sandbox.memory_gb, config.sandbox.accept_weaker, config.task.name, config.task.shots,
         _sizes(config), config.task.first_block, config.task.max_new_tokens, config.task.batch,
         config.threads, known, probes, path=config.task.path, grader=config.task.grader,
         dev_from_test=dev_from_test(config), chat=config.task.chat, lead=config.task.grading,
         sanity=config.task.sanity, skills=config.task.skills, factory=models.factory,
     )  # fmt: skip
-
-
-def save_best(config: Config, models: Models, best: Candidate, folder: Path, archive: Archive) -> None:
-    """Write best/: the program, the merged checkpoint and its card, all at once."""
-    target, partial = folder / "best", folder / ".best.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    code = best.attempt.code if best.attempt else ""
-    rows = test_table(*tested(config, archive, best.name))
-    card = model_card(
-        f"{config.name}: {best.name}",
-        Program(code),
-        models.seed,
-        models.experts,
-        scope=config.models.scope,
-        dtype=_dtype(config),
-        random_seed=best.attempt.seed if best.attempt else 0,
-        scores=rows,
-        task=config.task.title,
-        confinement=json.loads(archive.get("environment") or "{}").get("confinement"),
-    )
-    if best.attempt is None:
-        save_merged(models.seed, {}, partial / "model", card, None)
-    else:
-        limits = Limits(config.sandbox.seconds, config.sandbox.memory_gb)
-        with Sandbox({"models": models.shown}, limits, accept_weaker=config.sandbox.accept_weaker) as sandbox:
-            run = sandbox.run(Program(code), best.attempt.seed)
-            if run.tensors is None:
-                raise RuntimeError(f"{best.name} merged before and now ends in {run.outcome.state}")
-            save_merged(models.seed, run.tensors, partial / "model", card, code)
-        (partial / "program.py").write_text(code, encoding="utf-8")
-    (partial / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    partial.replace(target)
 
 
 def describe_environment(config: Config) -> dict[str, Any]:
@@ -264,10 +238,6 @@ def describe_environment(config: Config) -> dict[str, Any]:
 
 def _sizes(config: Config) -> dict[str, int]:
     return {"dev": config.task.dev, "finalist_dev": config.task.finalist_dev, "test": config.task.test}
-
-
-def _dtype(config: Config) -> str | None:
-    return "F32" if config.models.show_dtype == "float32" else None
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

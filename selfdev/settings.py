@@ -152,6 +152,11 @@ class Config(Section):
         ge=1,
         description="Best programs by dev that are looked at again. PAPER.md: final selection, 15 (B2).",
     )
+    promote: Literal["none", "best"] = Field(
+        default="none",
+        description="best: the winner of an iteration becomes the seed of the next where it surely gains on"
+        " finalist_dev. PAPER.md: seed of later iterations, always the original (B2).",
+    )
     controls: Annotated[tuple[ControlName, ...], Field(strict=False)] = Field(
         default=(),
         description="Controls that spend the run's budget once it has ended, see selfdev compare. Ours.",
@@ -182,6 +187,15 @@ class Config(Section):
                     " never sees"
                 )
             titles.append(task.title)
+        return self
+
+    @model_validator(mode="after")
+    def _earlier_seeds_have_names_of_their_own(self) -> Config:
+        taken = [name for name in self.models.experts if re.fullmatch(r"seed_\d+", name)]
+        if self.promote == "best" and taken:
+            raise ValueError(
+                f"models.experts.{taken[0]} has a name that promote: best gives to earlier seeds; rename it"
+            )
         return self
 
 

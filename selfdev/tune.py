@@ -27,10 +27,10 @@ from selfdev.run import (
     check_confinement,
     check_questions,
     open_models,
-    save_best,
     settle_config,
     staffed,
 )
+from selfdev.saving import save_best
 from selfdev.search import Method, Space, Strategy, space_of
 
 KIND = "search"
@@ -93,7 +93,7 @@ def _work(
         s = Searcher(config, laid.factory, archive, workers, bars, config.seed)
         search_coefficients(s, KIND, space, strategy, evaluations)
         best = final_examination(config, laid.seed, laid.experts, archive, workers, bars, KIND)
-        save_best(config, laid, best, folder, archive)
+        save_best(config, laid.seed, laid.experts, best, folder, archive)
     archive.put("best", best.name)
 
 

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfdev import gate, sanity
-from selfdev.checkpoints import Checkpoint, ModelView, tensor, views
+from selfdev.checkpoints import Checkpoint, ModelView, tensor
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import change, fingerprint, nearest
 from selfdev.grading import Grader, Lead
 from selfdev.heap import keep_freed_memory
+from selfdev.lineage import Parents
+from selfdev.merging import Merging, open_merging
 from selfdev.offspring import die_with
 from selfdev.questions import ExamName, exam_questions
 from selfdev.race import blocks, is_hopeless
 from selfdev.records import Outcome, Program, Replies, Score, State
-from selfdev.sandbox import Limits, Sandbox
+from selfdev.sandbox import Limits
 from selfdev.scorer import examine, prepare, score
 from selfdev.settings_task import TaskBesides
 from selfdev.tasks import Task, load_besides, load_task
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from selfdev.engine import Engine
     from selfdev.scorer import Exam
 
-Subject = Checkpoint | tuple[str, int]  # a whole model, or a program's code and seed
+Subject = Checkpoint | tuple[str, int, Parents | None]  # a whole model, or a program: code, seed, parents
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +113,27 @@ class Workers:
         """Programs for each batch of uniform numbers, as (batch, texts) in the order they are done."""
         return self._stream(_write, [(factory, prompt, temperature, batch) for batch in batches])
 
-    def probe(self, jobs: Sequence[tuple[str, int]]) -> Iterator[tuple[int, Probed]]:
-        """Gate and probes for (text, seed) jobs, as (job, result) in the order they are done."""
-        return self._stream(_probe, jobs)
+    def probe(
+        self, jobs: Sequence[tuple[str, int]], parents: Parents | None = None
+    ) -> Iterator[tuple[int, Probed]]:
+        """Gate and probes for (text, seed) jobs, as (job, result) in the order they are done.
+
+        Here and below programs merge the models that the workers started with, or other `parents`.
+        """
+        return self._stream(_probe, [(*job, parents) for job in jobs])
 
     def try_programs(
-        self, jobs: Sequence[tuple[str, int, ExamName]], bar: float = 0.0
+        self, jobs: Sequence[tuple[str, int, ExamName]], bar: float = 0.0, parents: Parents | None = None
     ) -> Iterator[tuple[int, Tried]]:
         """Merge and score (code, seed, exam) jobs, as (job, result) in the order they are done.
 
         On dev a program surely below the seed or below the accuracy `bar` is stopped early (selfdev.race).
         """
-        return self._stream(_try, [(*job, bar) for job in jobs])
+        return self._stream(_try, [(*job, bar, parents) for job in jobs])
 
     def examine(self, jobs: Sequence[tuple[Subject, ExamName | TaskBesides]]) -> Iterator[tuple[int, Tried]]:
-        """Score checkpoints and (code, seed) programs on all of an exam, as (job, result) in the order they
-        are done."""
+        """Score checkpoints and (code, seed, parents) programs on all of an exam, as (job, result) in the
+        order they are done."""
         return self._stream(_examine, jobs)
 
     def _stream(self, work: Any, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
@@ -152,12 +159,10 @@ class _State:
     """What lives in one worker process."""
 
     setup: Setup
-    sandbox: Sandbox
+    merging: Merging
     engine: Engine
-    known: dict[str, np.ndarray]
     exams: dict[tuple[ExamName | TaskBesides, int, int | None], Exam]
     task: Task
-    seed_accuracy: float | None = None
     sanity: tuple[sanity.Probe, sanity.Look] | None = None  # and what the seed says
     writer: Engine | None = None  # holds the factory; made when there is something to write
 
@@ -193,9 +198,7 @@ def _made(setup: Setup) -> _State:
     torch.set_num_threads(setup.threads)
     torch.set_flush_denormal(True)
     keep_freed_memory()
-    models = views(setup.seed, setup.experts, setup.scope, setup.dtype)
-    sets, limits = {"models": models, "probes": setup.probes}, Limits(setup.seconds, setup.memory_gb)
-    sandbox = Sandbox(sets, limits, accept_weaker=setup.accept_weaker)
+    merging = _opened(setup, Parents(1, setup.seed, setup.experts, setup.probes))
     task = load_task(
         setup.task,
         setup.shots,
@@ -204,12 +207,22 @@ def _made(setup: Setup) -> _State:
         dev_from_test=setup.dev_from_test,
         skills=setup.skills,
     )
-    known: dict[str, np.ndarray] = {}
-    for name, code in setup.known.items():
-        run = sandbox.run(Program(code), 0, on="probes")
-        if run.tensors is not None:
-            known[name] = change(setup.probes, run.tensors)
-    return _State(setup, sandbox, Engine(setup.seed.path), known, {}, task)
+    return _State(setup, merging, Engine(setup.seed.path), {}, task)
+
+
+def _opened(setup: Setup, parents: Parents) -> Merging:
+    limits = Limits(setup.seconds, setup.memory_gb)
+    return open_merging(parents, setup.scope, setup.dtype, limits, setup.accept_weaker, setup.known)
+
+
+def _merging(parents: Parents | None) -> Merging:
+    """A sandbox with these parents (None: those of the setup): the last one that was used, or a new one."""
+    setup = _state.setup
+    wanted = parents or Parents(1, setup.seed, setup.experts, setup.probes)
+    if wanted.number != _state.merging.parents.number:
+        _state.merging.sandbox.close()
+        _state.merging = _opened(setup, wanted)
+    return _state.merging
 
 
 def _write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray) -> list[str]:
@@ -227,29 +240,33 @@ def _write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray)
     return _state.writer.sample(prompt, temperature, torch.from_numpy(uniforms))
 
 
-def _probe(text: str, seed: int) -> Probed:
+def _probe(text: str, seed: int, parents: Parents | None) -> Probed:
     """Gate, then behaviour on the probes."""
     try:
         program = gate.check(text)
     except gate.Rejected as refusal:
         return Probed("", Outcome(State.INVALID, str(refusal)))
-    run = _state.sandbox.run(program, seed, on="probes")
+    on = _merging(parents)
+    run = on.sandbox.run(program, seed, on="probes")
     if run.tensors is None:
         return Probed(program.code, run.outcome)
-    moved = change(_state.setup.probes, run.tensors)
-    near = nearest(moved, _state.known)
+    moved = change(on.parents.probes, run.tensors)
+    near = nearest(moved, on.known)
+    # The same change of another seed makes another model.
+    line = "" if on.parents.number == 1 else f"{on.parents.number}:"
     return Probed(
         program.code,
         run.outcome,
-        fingerprint(moved),
+        line + fingerprint(moved),
         near.name if near else None,
         near.distance if near else None,
     )
 
 
-def _try(code: str, seed: int, exam: ExamName, bar: float) -> Tried:
+def _try(code: str, seed: int, exam: ExamName, bar: float, parents: Parents | None) -> Tried:
     """Run on the real models and score the result."""
-    run = _state.sandbox.run(Program(code), seed)
+    on = _merging(parents)
+    run = on.sandbox.run(Program(code), seed)
     if run.tensors is None:
         return Tried(run.outcome, None)
     gibberish = _gibberish(run.tensors) if exam == "dev" and _state.setup.sanity else None
@@ -263,7 +280,7 @@ def _try(code: str, seed: int, exam: ExamName, bar: float) -> Tried:
     parts = blocks(first, n)
     for start, stop in parts:
         results += score(_state.engine, _exam("dev", start, stop), run.tensors)
-        if stop < n and is_hopeless(results, max(bar, _seed_accuracy()), n, len(parts) - 1):
+        if stop < n and is_hopeless(results, max(bar, _seed_accuracy(on)), n, len(parts) - 1):
             break
     return Tried(run.outcome, results)
 
@@ -279,11 +296,15 @@ def _examine(subject: Subject, exam: ExamName | TaskBesides) -> Tried:
 
 def _weights(subject: Subject) -> tuple[Outcome, Mapping[str, Tensor] | None]:
     if isinstance(subject, tuple):
-        run = _state.sandbox.run(Program(subject[0]), subject[1])
+        code, seed, parents = subject
+        run = _merging(parents).sandbox.run(Program(code), seed)
         return run.outcome, run.tensors
+    return Outcome(State.MERGED), _weights_of(subject)
+
+
+def _weights_of(model: Checkpoint) -> dict[str, Tensor]:
     held = _state.engine.names  # without buffers and the second copy of a tied embedding
-    weights = {name: tensor(slot) for name, slot in subject.slots.items() if name in held}
-    return Outcome(State.MERGED), weights
+    return {name: tensor(slot) for name, slot in model.slots.items() if name in held}
 
 
 def _gibberish(tensors: Mapping[str, Tensor]) -> str | None:
@@ -296,11 +317,12 @@ def _gibberish(tensors: Mapping[str, Tensor]) -> str | None:
     return sanity.complaint(sanity.look(_state.engine, probe, tensors, seed), seed)
 
 
-def _seed_accuracy() -> float:
-    """The seed's accuracy on dev, measured once per worker."""
-    if _state.seed_accuracy is None:
-        _state.seed_accuracy = score(_state.engine, _exam("dev"), {}).accuracy
-    return _state.seed_accuracy
+def _seed_accuracy(on: Merging) -> float:
+    """The accuracy on dev of the seed that is merged, measured once per worker."""
+    if on.seed_accuracy is None:
+        weights = {} if on.parents.number == 1 else _weights_of(on.parents.seed)
+        on.seed_accuracy = score(_state.engine, _exam("dev"), weights).accuracy
+    return on.seed_accuracy
 
 
 def _exam(asked: ExamName | TaskBesides, start: int = 0, stop: int | None = None) -> Exam:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from selfdev.config import Config, parse_config
+from selfdev.lineage import Parents
 from selfdev.questions import ExamName
 from selfdev.records import Lessons, Outcome, Score, State, TextPair
 from selfdev.results import DpoStep, Trained, factory_check
@@ -60,6 +61,7 @@ class FakeWorkers(Workers):
     tried: list[tuple[str, int, str]] = field(default_factory=list)
     examined: list[tuple[str, str]] = field(default_factory=list)
     bars: list[float] = field(default_factory=list)
+    parents: list[Parents | None] = field(default_factory=list)
 
     def _alive(self) -> None:
         if self.lives == 0:
@@ -74,7 +76,10 @@ class FakeWorkers(Workers):
             self._alive()
             yield place, [f"behave {int(row[0] * BEHAVIOURS)} {row[1]:.6f}" for row in batches[place]]
 
-    def probe(self, jobs: Sequence[tuple[str, int]]) -> Iterator[tuple[int, Probed]]:
+    def probe(
+        self, jobs: Sequence[tuple[str, int]], parents: Parents | None = None
+    ) -> Iterator[tuple[int, Probed]]:
+        self.parents.append(parents)
         for place in reversed(range(len(jobs))):
             self._alive()
             text = jobs[place][0]
@@ -89,8 +94,9 @@ class FakeWorkers(Workers):
                 yield place, Probed(text, merged, f"print {behaviour}", "ties", behaviour / 100)
 
     def try_programs(
-        self, jobs: Sequence[tuple[str, int, ExamName]], bar: float = 0.0
+        self, jobs: Sequence[tuple[str, int, ExamName]], bar: float = 0.0, parents: Parents | None = None
     ) -> Iterator[tuple[int, Tried]]:
+        self.parents.append(parents)
         self.bars.append(bar)
         for place in reversed(range(len(jobs))):
             self._alive()
@@ -108,7 +114,7 @@ class FakeWorkers(Workers):
             subject, asked = jobs[place]
             exam: Any = asked if isinstance(asked, str) else asked.title
             if isinstance(subject, tuple):
-                yield from ((place, tried) for _, tried in self.try_programs([(*subject, exam)]))
+                yield from ((place, tried) for _, tried in self.try_programs([(*subject[:2], exam)]))
                 continue
             self._alive()
             self.examined.append((subject.name, exam))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,9 +182,27 @@ def ended(config: Config, world: World) -> object:
     return asked
 
 
+def promoted(config: Config, world: World) -> object:
+    """After which iterations a new seed is looked for."""
+    asked: list[int] = []
+
+    def refuse(*_: object) -> NoReturn:
+        raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "Workers", lambda *_: nullcontext(FakeWorkers()))
+        patch.setattr(run, "run_loop", lambda *given: given[-1](1))
+        patch.setattr(run, "promote_winner", lambda _, iteration, *__: asked.append(iteration))
+        patch.setattr(run, "tune_baselines", refuse)
+        with pytest.raises(InterruptedError):
+            run.work(config, run.open_models(config), world.folder, world.archive)
+    return asked
+
+
 Effect = Callable[[Config, World], object]
 ALL_EFFECTS = (
     setup, shown, looped, paired, training, threads, averaged, checked, examined, collected, started, ended,
+    promoted,
 )  # fmt: skip
 EFFECTS: dict[str, tuple[Any, Effect]] = {
     "name": ("other", collected),
@@ -244,6 +263,7 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "baselines": ({"linear": [{}]}, setup),
     "finalists": (2, examined),
     "controls": (["untrained"], ended),
+    "promote": ("best", promoted),
     "besides": (["gsm8k"], examined),
     "workers": (3, started),
     "threads": (3, setup),

@@ -13,6 +13,7 @@ from test_race import attempt
 from selfdev import factory
 from selfdev.archive import Archive
 from selfdev.controls import Searcher, cost, random_programs, search_coefficients, write_programs
+from selfdev.lineage import Parents
 from selfdev.records import Score
 from selfdev.search import Space
 from selfdev.workers import Probed
@@ -31,8 +32,10 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
 class EveryText(FakeWorkers):
     """Every text behaves in a way of its own."""
 
-    def probe(self, jobs: Sequence[tuple[str, int]]) -> Iterator[tuple[int, Probed]]:
-        for place, probed in super().probe(jobs):
+    def probe(
+        self, jobs: Sequence[tuple[str, int]], parents: Parents | None = None
+    ) -> Iterator[tuple[int, Probed]]:
+        for place, probed in super().probe(jobs, parents):
             yield place, replace(probed, fingerprint=jobs[place][0])
 
 

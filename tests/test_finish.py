@@ -137,10 +137,10 @@ def test_the_best_is_chosen_on_fresh_questions_not_on_test(looped: Archive) -> N
     class Fickle(FakeWorkers):
         """On fresh questions the second finalist is better, on test the third."""
 
-        def try_programs(self, jobs, bar=0.0):  # type: ignore[no-untyped-def]
+        def try_programs(self, jobs, bar=0.0, parents=None):  # type: ignore[no-untyped-def]
             order = {a.code: i for i, a in enumerate(finalists(looped, 3))}
             scores = {"finalist_dev": (5, 9, 7), "test": (5, 6, 19)}
-            for place, tried in super().try_programs(jobs, bar):
+            for place, tried in super().try_programs(jobs, bar, parents):
                 code, _, exam = jobs[place]
                 right = scores[exam][order[code]] if code in order else 4
                 yield place, replace(tried, score=of_accuracy(right))
@@ -196,8 +196,8 @@ def test_without_any_finalist_the_best_is_the_seed(archive: Archive) -> None:
 
 def test_a_program_that_no_longer_merges_is_our_failure(looped: Archive) -> None:
     class Broken(FakeWorkers):
-        def try_programs(self, jobs, bar=0.0):  # type: ignore[no-untyped-def]
-            for place, tried in super().try_programs(jobs, bar):
+        def try_programs(self, jobs, bar=0.0, parents=None):  # type: ignore[no-untyped-def]
+            for place, tried in super().try_programs(jobs, bar, parents):
                 yield place, replace(tried, outcome=Outcome(State.TIMED_OUT), score=None)
 
     with pytest.raises(RuntimeError, match="merged before and now ends in TIMED_OUT"):

@@ -20,6 +20,7 @@ from selfdev.engine import Engine
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import make_probes
 from selfdev.library import load_program
+from selfdev.lineage import Parents
 from selfdev.questions import ExamName, exam_questions
 from selfdev.records import State
 from selfdev.settings_task import TaskBesides
@@ -95,7 +96,7 @@ def test_a_copy_of_the_good_expert_has_every_answer(workers: Workers) -> None:
 @pytest.mark.parametrize("exam", ["dev", "finalist_dev", "test"])
 def test_checkpoints_are_scored_as_they_are(workers: Workers, setup: Setup, exam: ExamName) -> None:
     seed, good = setup.seed, setup.experts[0]
-    tried = dict(workers.examine([(good, exam), (seed, exam), ((COPY, 0), exam)]))
+    tried = dict(workers.examine([(good, exam), (seed, exam), ((COPY, 0, None), exam)]))
     scores = [tried[place].score for place in range(3)]
     assert scores[0] is not None
     assert scores[1] is not None
@@ -110,13 +111,35 @@ def test_a_task_besides_is_asked_with_its_own_keys(workers: Workers, setup: Setu
     path = tmp_path / "besides.jsonl"
     path.write_text("\n".join(json.dumps({**row, "subject": row["question"][0]}) for row in rows[:9]))
     task = TaskBesides(name=str(path), shots=0, test=7, max_new_tokens=2)
-    tried = dict(workers.examine([(setup.experts[0], task), ((COPY, 0), task)]))
+    tried = dict(workers.examine([(setup.experts[0], task), ((COPY, 0, None), task)]))
     assert tried[0].score == tried[1].score
     assert tried[0].score is not None
     assert (tried[0].score.n, tried[0].score.accuracy) == (7, 1.0)
     assert tried[0].replies is not None
     assert len(tried[0].replies.lengths) == 7
     assert set(tried[0].replies.kinds) <= set("0123456789")
+
+
+def test_programs_of_another_iteration_merge_its_parents(
+    workers: Workers, setup: Setup, tmp_path: Path
+) -> None:
+    seed, (good, bad) = setup.seed, setup.experts
+    experts = (replace(bad, name="bad"), replace(seed, name="seed_1"))
+    shown = views(replace(good, name="seed"), experts)
+    parents = Parents(2, replace(good, name="seed"), experts, make_probes(shown, tmp_path))
+    keep, back = HEAD + "    return dict(seed)\n", HEAD + "    return dict(experts[1])\n"
+    jobs = [((keep, 0, parents), "test"), ((keep, 0, None), "test"), ((back, 0, parents), "test")]
+    tried = dict(workers.examine(jobs))  # type: ignore[arg-type]
+    scores = [tried[place].score for place in range(3)]
+    assert scores[0] is not None
+    assert scores[0].accuracy == 1.0
+    assert scores[1] == scores[2] != scores[0]
+    assert tried[2].outcome.copy_of == "seed_1"
+    ours, theirs = (dict(workers.probe([(GOOD, 0)], on))[0].fingerprint for on in (None, parents))
+    assert ours is not None
+    assert theirs is not None
+    assert theirs.startswith("2:")
+    assert dict(workers.probe([(GOOD, 0)]))[0].fingerprint == ours
 
 
 def test_a_score_does_not_depend_on_what_was_tried_before(workers: Workers) -> None:

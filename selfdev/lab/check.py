@@ -217,7 +217,7 @@ def _test(pool: Workers, models: Sequence[Checkpoint], codes: Sequence[str], bar
     """Test scores of whole models, then of programs."""
     jobs: list[tuple[Subject, ExamName]] = [
         *((model, "test") for model in models),
-        *(((code, 0), "test") for code in codes),
+        *(((code, 0, None), "test") for code in codes),
     ]
     return _in_order(bars(pool.examine(jobs), "test", len(jobs)), "test")
 

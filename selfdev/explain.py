@@ -177,7 +177,7 @@ def _put_together(
 
 def _first_scores(work: Work, models: Models, workers: Workers) -> tuple[Score, Score]:
     """The program's score and the seed's."""
-    asked = workers.examine([((work.subject.code, work.subject.seed), EXAM), (models.seed, EXAM)])
+    asked = workers.examine([((work.subject.code, work.subject.seed, None), EXAM), (models.seed, EXAM)])
     done = dict(work.bars(asked, "score the program and the seed", 2))
     own, seed = done[0].score, done[1].score
     if own is None or seed is None:

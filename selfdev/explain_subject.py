@@ -17,7 +17,8 @@ from selfdev.errors import SelfdevError
 from selfdev.export import EXPERTS, PROBES
 from selfdev.finish import name_of
 from selfdev.library import builtin_names, load_program
-from selfdev.records import State
+from selfdev.lineage import promotions
+from selfdev.records import Attempt, State
 from selfdev.run import Models, as_files, check_confinement, check_questions, open_models
 from selfdev.sandbox import Limits
 
@@ -50,16 +51,26 @@ def subject_of(
     if config is not None:
         raise SelfdevError(f"{folder} is a run, which has its own config; leave --config out")
     with finished_archive(folder) as archive:
-        name, code, seed = _best(archive, folder)
-        code = gate.set_parameters(code, parameters) if parameters else code
-        return Subject(name, code, seed, config_of(folder, archive), folder)
+        best = _best(archive, folder)
+        code = gate.set_parameters(best.code, parameters) if parameters else best.code
+        config = _at(best.iteration, config_of(folder, archive), folder, archive)
+        return Subject(name_of(best), code, best.seed, config, folder)
 
 
-def _best(archive: Archive, folder: Path) -> tuple[str, str, int]:
+def _at(iteration: int, config: Config, folder: Path, archive: Archive) -> Config:
+    """The config with the models that programs of an iteration merged (selfdev.lineage)."""
+    earlier = [p.iteration for p in promotions(archive) if p.promoted and p.iteration < iteration]
+    seeds = [config.models.seed, *(str(folder / "seeds" / f"iteration_{t + 1}") for t in earlier)]
+    old = {f"seed_{place}": seed for place, seed in enumerate(seeds[:-1], 1)}
+    models = {"seed": seeds[-1], "experts": {**config.models.experts, **old}}
+    return config.model_copy(update={"models": config.models.model_copy(update=models)})
+
+
+def _best(archive: Archive, folder: Path) -> Attempt:
     name = archive.get("best") or "seed"
-    for attempt in archive.attempts():
+    for attempt in archive.attempts("factory"):
         if name_of(attempt) == name:
-            return name, attempt.code, attempt.seed
+            return attempt
     raise SelfdevError(
         f"the best model of {folder} is {name} itself, so that there is no program to explain; give another"
         f" run, or a program with --config {folder / 'config.yaml'}"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from selfdev.results import RunResult
     from selfdev.transfer_result import TransferResult
     from selfdev.tune import TuneResult
+    from selfdev.verification import Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,13 @@ def report(run: Path | str) -> Path:
     path = Path(run) / "report.html"
     write_report(load_result(Path(run)), path)
     return path
+
+
+def verify(run: Path | str, sample: int = 20) -> Verified:
+    """Check the archive of a run folder and run `sample` of its attempts again from their seeds."""
+    from selfdev.verification import verify_run
+
+    return verify_run(Path(run), sample)
 
 
 def transfer(

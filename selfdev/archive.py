@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selfdev.errors import SelfdevError
+from selfdev.errors import SelfdevError, one_line
 from selfdev.grading import Lead
+from selfdev.hashes import of_text
 from selfdev.lock import locked
 from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
 from selfdev.results import DpoStep, FactoryCheck, Trained, factory_check
@@ -20,9 +21,9 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE attempts (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, iteration INTEGER NOT NULL, place INTEGER NOT NULL,
-    name TEXT NOT NULL, text TEXT NOT NULL, code TEXT NOT NULL DEFAULT '', seed INTEGER NOT NULL,
-    state TEXT, reason TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0,
-    stderr TEXT NOT NULL DEFAULT '',
+    name TEXT NOT NULL, text TEXT NOT NULL, text_hash TEXT NOT NULL,
+    code TEXT NOT NULL DEFAULT '', seed INTEGER NOT NULL, state TEXT,
+    reason TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0, stderr TEXT NOT NULL DEFAULT '',
     copy_of TEXT, weights_hash TEXT, fingerprint TEXT, same_as INTEGER REFERENCES attempts (id),
     nearest TEXT, distance REAL, strict BLOB, flexible BLOB,
     UNIQUE (kind, iteration, place));
@@ -41,6 +42,7 @@ CREATE TABLE replies (name TEXT NOT NULL, split TEXT NOT NULL, kinds TEXT NOT NU
     marks BLOB NOT NULL, PRIMARY KEY (name, split));
 CREATE TABLE events (id INTEGER PRIMARY KEY, what TEXT NOT NULL, detail TEXT NOT NULL);
 """
+_FACTORY = "factory of iteration "
 _COLUMNS = (
     "id, kind, iteration, place, name, text, code, seed, state, reason, seconds, stderr, copy_of,"
     " weights_hash, fingerprint, same_as, nearest, distance, strict, flexible"
@@ -128,12 +130,12 @@ class Archive:
         self, kind: str, iteration: int, names: Sequence[str], texts: Sequence[str], seeds: Sequence[int]
     ) -> None:
         """Store what was written, not yet tried; all of an iteration at once."""
-        rows = [
-            (kind, iteration, place, *row) for place, row in enumerate(zip(names, texts, seeds, strict=True))
-        ]
+        written = enumerate(zip(names, texts, map(of_text, texts), seeds, strict=True))
+        rows = [(kind, iteration, place, *row) for place, row in written]
         with self._transaction():
             self._db.executemany(
-                "INSERT INTO attempts (kind, iteration, place, name, text, seed) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO attempts (kind, iteration, place, name, text, text_hash, seed)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
 
@@ -210,8 +212,9 @@ class Archive:
         )
         return [Pair(*row) for row in rows]
 
-    def add_training(self, iteration: int, trained: Trained) -> None:
-        """Store the log of a training that ended and the look at its factory: the next one is complete."""
+    def add_training(self, iteration: int, trained: Trained, weights: str) -> None:
+        """Store the log of a training that ended, the look at its factory and the hash of its weights: their
+        presence says that the next factory is complete."""
         rows = [(iteration, s.step, s.loss, s.margin, s.accuracy) for s in trained.steps]
         c = trained.check
         with self._transaction():
@@ -220,6 +223,7 @@ class Archive:
                 "INSERT INTO factory_checks VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (iteration, c.trained, c.held_out, c.right, c.programs, c.kl, c.kl_error),
             )
+            self.put(f"{_FACTORY}{iteration + 1}", weights)
 
     def training(self, iteration: int) -> tuple[DpoStep, ...]:
         rows = self._db.execute(
@@ -236,6 +240,27 @@ class Archive:
             (iteration,),
         ).fetchone()
         return factory_check(*row) if row else None
+
+    def factories(self) -> dict[int, str]:
+        """Iteration -> hash of the weights of its factory, for every one that was trained."""
+        rows = self._db.execute(
+            "SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", (len(_FACTORY), _FACTORY)
+        )
+        return {int(key.removeprefix(_FACTORY)): value for key, value in rows}
+
+    def text_hashes(self) -> dict[int, str]:
+        """Id -> hash of the text, as it was when that was written."""
+        return dict(self._db.execute("SELECT id, text_hash FROM attempts"))
+
+    def integrity(self) -> list[str]:
+        """What SQLite itself finds wrong in the file; empty when all is well."""
+        try:
+            rows = self._db.execute("PRAGMA integrity_check(3)").fetchall()
+            orphans = self._db.execute("PRAGMA foreign_key_check").fetchall()
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+        found = [one_line(text) for (text,) in rows if text != "ok"]
+        return found + [f"{table} names an attempt that does not exist" for table, *_ in orphans]
 
     def add_examined(self, name: str, kind: str, split: str, attempt: int | None, score: Score) -> None:
         """Store a model's answers on finalist_dev or test, question by question."""

@@ -1,4 +1,5 @@
-"""The commands that set a finding beside others or explain it: `tune`, `compare`, `transfer`, `explain`."""
+"""The commands that set a finding beside others, explain or check it: tune, compare, transfer, explain,
+verify."""
 
 from __future__ import annotations
 
@@ -166,6 +167,28 @@ def explain(
         print_explanation(result, console)
 
     answer(work, show, as_json)
+
+
+@evidence.command()
+def verify(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    sample: Annotated[int, typer.Option(help="Attempts to run again; 0: none.", min=0)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Check a run's archive and run a sample of its attempts again; exits 1 when anything differs."""
+
+    def work() -> Any:
+        from selfdev import api
+
+        return api.verify(run, sample)
+
+    def show(result: Any, console: Console) -> None:
+        for difference in result.differences:
+            console.print(f"- {difference}", markup=False, highlight=False)
+        console.print(result.sentence, markup=False, highlight=False, soft_wrap=True)
+
+    if not answer(work, show, as_json).ok:
+        raise typer.Exit(1)
 
 
 def _one_of(value: str, allowed: tuple[str, ...], option: str) -> None:

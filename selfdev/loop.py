@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 
 from selfdev import factory
 from selfdev.archive import Archive
+from selfdev.hashes import of_weights
 from selfdev.lessons import lessons_of, teaches
 from selfdev.lineage import Parents
 from selfdev.preferences import make_pairs
@@ -55,8 +56,7 @@ def run_loop(
     for iteration in range(1, config.factory.iterations + 1):
         current = factory_of(iteration, seed_model, folder)
         write_programs(config, iteration, current, archive, workers, progress)
-        kept = max(config.pairs.min_each, config.finalists)
-        bar = bar_of([a for a in archive.attempts("factory") if a.iteration < iteration], kept)
+        bar = bar_before(config, iteration, archive)
         try_attempts("factory", iteration, archive, workers, progress, bar, parents(iteration))
         if iteration < config.factory.iterations:
             promote(iteration)
@@ -87,6 +87,12 @@ def write_programs(
     texts = [text for batch in range(len(batches)) for text in written[batch]]
     seeds = [factory.program_seed(config.seed, iteration, place) for place in range(len(texts))]
     archive.add_written("factory", iteration, [""] * len(texts), texts, seeds)
+
+
+def bar_before(config: Config, iteration: int, archive: Archive) -> float:
+    """The accuracy that the factory's programs must be able to reach: what earlier iterations keep."""
+    kept = max(config.pairs.min_each, config.finalists)
+    return bar_of([a for a in archive.attempts("factory") if a.iteration < iteration], kept)
 
 
 def try_attempts(
@@ -152,8 +158,9 @@ def refine_factory(
         return
     fresh = config.dpo.restart == "seed"
     start = seed_model if fresh else factory_of(iteration, seed_model, folder)
-    trained = train(start, folder / f"iteration_{iteration + 1}", lessons, config.seed + iteration)
-    archive.add_training(iteration, trained)
+    out = folder / f"iteration_{iteration + 1}"
+    trained = train(start, out, lessons, config.seed + iteration)
+    archive.add_training(iteration, trained, of_weights(out))
 
 
 def scored(attempts: Sequence[Attempt]) -> list[Attempt]:

@@ -56,6 +56,12 @@ def test_another_schema_is_refused(archive: Archive, tmp_path: Path) -> None:
         Archive(tmp_path / "archive.sqlite")
 
 
+def test_an_older_schema_is_refused(archive: Archive, tmp_path: Path) -> None:
+    archive.put("schema", "1")
+    with pytest.raises(SelfdevError, match=r"has schema 1, this version reads 2; start a new run"):
+        Archive(tmp_path / "archive.sqlite")
+
+
 def test_journal_is_write_ahead(archive: Archive, tmp_path: Path) -> None:
     archive.put("key", "value")
     other = sqlite3.connect(tmp_path / "archive.sqlite")
@@ -186,16 +192,17 @@ def test_pairs_keep_their_order(written: Archive) -> None:
 def test_training_comes_back_by_step(archive: Archive) -> None:
     steps = [DpoStep(2, 0.5, None, None), DpoStep(1, 0.69, 0.0, 0.0)]
     check = factory_check(20, 4, 3, 64, 1.5, 0.25)
-    archive.add_training(1, Trained(tuple(steps), check))
+    archive.add_training(1, Trained(tuple(steps), check), "hash")
     assert archive.training(1) == (steps[1], steps[0])
     assert archive.training(2) == ()
     assert archive.check(1) == check
     assert (check.accuracy, (check.low, check.high)) == (0.75, wilson(3, 4))
     assert archive.check(2) is None
+    assert archive.factories() == {2: "hash"}
 
 
 def test_what_was_not_measured_of_a_factory_stays_unknown(archive: Archive) -> None:
-    archive.add_training(1, Trained((), factory_check(20, 0, 0, 0, None, None)))
+    archive.add_training(1, Trained((), factory_check(20, 0, 0, 0, None, None)), "hash")
     assert archive.check(1) == FactoryCheck(20, 0, 0, None, None, None, 0, None, None)
 
 
@@ -203,9 +210,10 @@ def test_training_is_stored_whole_or_not_at_all(archive: Archive) -> None:
     twice = (DpoStep(1, 0.5, 0.2, 1.0), DpoStep(1, 0.4, 0.3, 1.0))
     trained = Trained(twice, factory_check(20, 0, 0, 0, None, None))
     with pytest.raises(sqlite3.IntegrityError):
-        archive.add_training(1, trained)
+        archive.add_training(1, trained, "hash")
     assert archive.training(1) == ()
     assert archive.check(1) is None
+    assert archive.factories() == {}
 
 
 def test_examined_scores_by_split(written: Archive) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from conftest import Family
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from writing_family import PROGRAMS, build
+from writing_run import rows, settings
 
 from selfdev import api, gate, run
 from selfdev.archive import Archive
 from selfdev.checkpoints import open_checkpoint, tensor
 from selfdev.collect import load_result
-from selfdev.config import Config, load_config, parse_config
+from selfdev.config import load_config
 from selfdev.errors import SelfdevError
 from selfdev.records import State
 from selfdev.results import RunResult
@@ -27,26 +27,6 @@ from selfdev.run import run_config
 from selfdev.sandbox import protections
 from selfdev.sandbox.layers import in_words, missing
 from selfdev.stats import wilson
-
-
-def settings(root: Path, **sections: Any) -> Config:
-    """A run of two iterations on the writing family; `sections` replace or extend the values."""
-    values: dict[str, Any] = {
-        "name": "tiny",
-        "models": {"seed": str(root / "seed"), "experts": {n: str(root / n) for n in ("good", "bad")}},
-        "task": {
-            "name": str(root / "questions.jsonl"),
-            "shots": 0, "dev": 10, "finalist_dev": 20, "test": 30, "max_new_tokens": 2, "batch": 30,
-        },
-        "factory": {"programs": 30, "iterations": 2, "temperature": 3.0, "max_new_tokens": 1, "batch": 16},
-        "pairs": {"min_each": 2},
-        "dpo": {"method": "full", "learning_rate": 1e-3, "beta": 0.1},
-        "baselines": {"linear": [{}], "task_arithmetic": [{"WEIGHT": 0.3}]},
-        "workers": 1,
-    }  # fmt: skip
-    for name, value in sections.items():
-        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
-    return parse_config(values, "test")
 
 
 @pytest.fixture(scope="module")
@@ -292,14 +272,6 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(
     again = run_config(settings(root), tmp_path / "run")
     assert again.test == finished[1].test
     assert rows(tmp_path / "run") == rows(finished[0])
-
-
-def rows(folder: Path) -> list[object]:
-    """All attempts of a run, without the seconds they took."""
-    archive = Archive(folder / "archive.sqlite")
-    attempts = archive.attempts()
-    archive.close()
-    return [replace(a, outcome=replace(a.outcome, seconds=0.0, stderr="")) for a in attempts]
 
 
 def test_a_run_in_which_nothing_is_valid_ends_well_with_the_seed(

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_run import settings
 from writing_family import build
+from writing_run import settings
 
 from selfdev import gate, tune
 from selfdev.archive import Archive

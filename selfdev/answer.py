@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import typer
 
 from selfdev.errors import SelfdevError, one_line
+from selfdev.interrupt import term_like_ctrl_c
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,7 @@ def answer(
 ) -> T:
     """Do the work, print its result and return it; whatever goes wrong ends in one sentence on stderr."""
     try:
-        with _stdout_to_stderr():
+        with _stdout_to_stderr(), term_like_ctrl_c():
             result = work()
         _print(result, show, as_json)
     except SelfdevError as error:

@@ -12,7 +12,7 @@ from typing import Any
 from selfdev.errors import SelfdevError, one_line
 from selfdev.grading import Lead
 from selfdev.hashes import of_text
-from selfdev.lock import locked
+from selfdev.lock import unwritable
 from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
 from selfdev.results import DpoStep, FactoryCheck, Trained, factory_check
 
@@ -49,27 +49,11 @@ _COLUMNS = (
 )
 
 
-@contextmanager
-def open_archive(folder: Path) -> Iterator[Archive]:
-    """The archive of a run folder, made where there is none, with the folder locked for this process;
-    SelfdevError when it cannot be made there or another process works there."""
-    _make(folder)
-    with locked(folder):
-        archive = Archive(folder / "archive.sqlite", create=True)
-        try:
-            yield archive
-        finally:
-            archive.close()
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "it is a file" if folder.is_file() else error.strerror
-        raise SelfdevError(
-            f"run folder {folder} cannot be made ({reason}); choose another folder with --out."
-        ) from error
+def damaged(path: Path, error: Exception) -> SelfdevError:
+    """What to say of an archive that SQLite cannot read."""
+    return SelfdevError(
+        f"archive {path} is damaged ({error}); put back a copy of it, or move it away to start again."
+    )
 
 
 class Archive:
@@ -90,8 +74,10 @@ class Archive:
                         self._db.execute(statement)
                     self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
             version = self.get("schema")
+        except sqlite3.OperationalError as error:
+            raise unwritable(path.parent, str(error)) from error
         except sqlite3.DatabaseError as error:
-            raise SelfdevError(f"archive {path} is damaged ({error}); move it away to start again.") from None
+            raise damaged(path, error) from error
         if version != str(SCHEMA_VERSION):
             raise SelfdevError(
                 f"archive {path} has schema {version}, this version reads {SCHEMA_VERSION}; start a new run."

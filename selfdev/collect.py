@@ -19,12 +19,15 @@ from selfdev.config import Config, parse_config
 from selfdev.errors import SelfdevError
 from selfdev.findings import promotion_words
 from selfdev.finish import name_of, notes, test_table
+from selfdev.folder import telling
 from selfdev.lineage import promotions
 from selfdev.lock import refuse_if_held
 from selfdev.records import Attempt, Score, State
 from selfdev.results import IterationStats, Kind, RunResult
 
 MOST_PRINTED = 400  # characters of a failed program's output that the report shows
+NO_FAILURE = (State.SCORED, State.MERGED, State.UNSCORED)
+UNFINISHED = "This run is not finished: its command, given again, goes on where it stopped."
 DEV_IS_TEST = (
     "The dev questions were taken from the test split: the program was chosen on the benchmark itself."
 )
@@ -41,12 +44,17 @@ def finished_archive(folder: Path) -> Iterator[Archive]:
     """The archive of a finished run; SelfdevError where there is none."""
     archive = Archive(folder / "archive.sqlite")
     try:
-        if archive.get("best") is None:
-            refuse_if_held(folder)
-            raise SelfdevError(f"{folder} holds an unfinished run; give its selfdev run command again.")
-        yield archive
+        with telling(folder):
+            yield _finished(folder, archive)
     finally:
         archive.close()
+
+
+def _finished(folder: Path, archive: Archive) -> Archive:
+    if archive.get("best") is None:
+        refuse_if_held(folder)
+        raise SelfdevError(f"{folder} holds an unfinished run; give its selfdev run command again.")
+    return archive
 
 
 def config_of(folder: Path, archive: Archive) -> Config:
@@ -57,9 +65,9 @@ def config_of(folder: Path, archive: Archive) -> Config:
 def collect(folder: Path, archive: Archive) -> RunResult:
     """Everything the report shows, from the archive alone."""
     config = config_of(folder, archive)
-    best = archive.get("best") or "seed"
-    rows = test_table(*tested(config, archive, best))
-    besides = what_changed(archive, best, [task.title for task in config.besides])
+    best = archive.get("best")
+    rows = test_table(*tested(config, archive, best)) if best else ()
+    besides = what_changed(archive, best, [task.title for task in config.besides]) if best else None
     stages = archive.events("stage")
     spent: Counter[str] = Counter()
     for stage in stages:
@@ -74,13 +82,13 @@ def collect(folder: Path, archive: Archive) -> RunResult:
         test=rows,
         seconds=sum(spent.values()),
         stage_seconds=dict(spent),
-        best_name=best,
+        best_name=best or "",
         best_program=program.code if program else "",
         best_nearest=program.nearest if program else None,
         best_distance=program.distance if program else None,
         notes=(
-            *notes(rows, best),
-            *warnings(besides),
+            *(notes(rows, best) if best else [UNFINISHED]),
+            *(warnings(besides) if besides else []),
             *map(promotion_words, promotions(archive)),
             *([DEV_IS_TEST] if config.task.i_know_dev_is_test else []),
         ),
@@ -141,14 +149,14 @@ def tested(config: Config, archive: Archive, best: str) -> tuple[list[tuple[str,
 
 def _failures(attempts: Sequence[Attempt]) -> dict[str, int]:
     """The most frequent reasons why programs got no score, numbers and names taken out."""
-    reasons = [a.outcome.reason for a in attempts if a.outcome.state is not State.SCORED]
+    reasons = [a.outcome.reason for a in attempts if a.outcome.state not in NO_FAILURE]
     return dict(Counter(re.sub(r"^line \d+: ", "", reason)[:80] for reason in reasons).most_common(8))
 
 
 def _printed(attempts: Sequence[Attempt]) -> dict[str, str]:
     """The last lines that the first program of each state of failure printed, if any printed."""
-    fine = (State.SCORED, State.MERGED)
-    ends = [(a.outcome.state, a.outcome.stderr.strip()) for a in attempts if a.outcome.state not in fine]
+    failed = [a.outcome for a in attempts if a.outcome.state not in NO_FAILURE]
+    ends = [(outcome.state, outcome.stderr.strip()) for outcome in failed]
     return {state.value: text[-MOST_PRINTED:] for state, text in reversed(ends) if text}
 
 

@@ -12,19 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from selfdev.archive import Archive, open_archive
+from selfdev.archive import Archive
 from selfdev.collect import config_of, finished_archive
 from selfdev.comparison import Comparison, chosen, gather, kind_of, leaders
 from selfdev.config import Config
 from selfdev.controls import Searcher, cost, random_programs, search_coefficients, write_programs
 from selfdev.errors import SelfdevError
 from selfdev.finish import Candidate, examine, finalists, name_of
+from selfdev.folder import open_archive
+from selfdev.inputs import settle_inputs
 from selfdev.learning import learn, lesson
 from selfdev.lineage import Parents
 from selfdev.progress import Bars
 from selfdev.records import Attempt
 from selfdev.report_compare import write_comparison
-from selfdev.run import staffed
+from selfdev.run import open_models, questions_of, staffed
 from selfdev.saving import line_of
 from selfdev.search import Method, Strategy, space_of
 from selfdev.settings import ControlName
@@ -82,9 +84,11 @@ def _work(
 ) -> None:
     bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
     kinds = [kind_of(name, repeat) for name in names for repeat in range(repeats)]
+    opened = open_models(config)
+    settle_inputs(questions_of(config), [opened.seed, *opened.experts], run)
     with (
         tempfile.TemporaryDirectory(prefix="selfdev-") as scratch,
-        staffed(config) as (models, workers),
+        staffed(config, opened) as (models, workers),
     ):
         # Numbers of a run's seed plus APART are its own; those of the controls begin behind them.
         s = Searcher(config, models.factory, archive, workers, bars, config.seed + 1)

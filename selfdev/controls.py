@@ -149,7 +149,8 @@ def _prompt_with(attempts: Sequence[Attempt]) -> str:
     *head, last = factory.prompt().rstrip("\n").split("\n")
     distinct = {a.fingerprint: a for a in reversed(best_first(fully_scored(attempts))) if a.fingerprint}
     best = best_first(list(distinct.values()))[:SHOWN_PROGRAMS]
-    failed = [a for a in attempts if a.outcome.state not in (State.SCORED, State.MERGED)][-SHOWN_ERRORS:]
+    fine = (State.SCORED, State.MERGED, State.UNSCORED)
+    failed = [a for a in attempts if a.outcome.state not in fine][-SHOWN_ERRORS:]
     shown = [f"# This one reached {a.score.accuracy:.3f}:\n{a.code.rstrip()}" for a in best if a.score]
     errors = [f"# Another failed: {' '.join(a.outcome.reason.split())[:120]}" for a in failed]
     return "\n".join([*head, *shown, *errors, last]) + "\n"

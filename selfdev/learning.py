@@ -17,9 +17,10 @@ from typing import Literal
 import numpy as np
 
 from selfdev import factory
-from selfdev.archive import Archive, open_archive
+from selfdev.archive import Archive
 from selfdev.config import Config
 from selfdev.findings import points
+from selfdev.folder import open_archive
 from selfdev.loop import Progress, factory_of, scored, try_attempts, write_programs
 from selfdev.progress import Bars
 from selfdev.records import Attempt

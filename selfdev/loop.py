@@ -132,7 +132,7 @@ def _by_behaviour(
     known: dict[str, int] = {}
     first, again = [], []
     for attempt in archive.attempts():
-        if attempt.fingerprint is None:
+        if attempt.fingerprint is None or attempt.outcome.state is State.UNSCORED:
             continue
         same_as = known.setdefault(attempt.fingerprint, attempt.id)
         if attempt.id in open_ids:
@@ -147,7 +147,9 @@ def refine_factory(
     config: Config, iteration: int, seed_model: Path, folder: Path, archive: Archive, train: Train
 ) -> None:
     """Pairs from the attempts so far, then training; without any pair the next factory is the same."""
-    if archive.training(iteration):
+    out = folder / f"iteration_{iteration + 1}"
+    known = bool(archive.training(iteration))
+    if known and out.is_dir():
         return
     attempts = archive.attempts("factory")
     if not archive.pairs(iteration):
@@ -158,9 +160,9 @@ def refine_factory(
         return
     fresh = config.dpo.restart == "seed"
     start = seed_model if fresh else factory_of(iteration, seed_model, folder)
-    out = folder / f"iteration_{iteration + 1}"
     trained = train(start, out, lessons, config.seed + iteration)
-    archive.add_training(iteration, trained, of_weights(out))
+    if not known:  # else it was lost, and the same training has given it again
+        archive.add_training(iteration, trained, of_weights(out))
 
 
 def scored(attempts: Sequence[Attempt]) -> list[Attempt]:

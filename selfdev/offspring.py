@@ -1,4 +1,4 @@
-"""A child process that ends with its parent and leaves Ctrl-C to it."""
+"""A child process that ends with its parent and leaves Ctrl-C and SIGTERM to it."""
 
 from __future__ import annotations
 
@@ -14,4 +14,5 @@ def die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    for number in (signal.SIGINT, signal.SIGTERM):  # the driver's to handle; a group gets them all
+        signal.signal(number, signal.SIG_IGN)

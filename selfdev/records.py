@@ -25,6 +25,7 @@ class State(StrEnum):
     BAD_WEIGHTS = "BAD_WEIGHTS"  # wrong names, shapes, dtype or values
     MERGED = "MERGED"
     SCORED = "SCORED"
+    UNSCORED = "UNSCORED"  # a fault of ours kept it from being tried: no failure of the program
 
 
 @dataclass(frozen=True, slots=True)

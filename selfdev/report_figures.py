@@ -36,6 +36,7 @@ STATES = (
     State.OUT_OF_MEMORY,
     State.FORBIDDEN,
     State.INVALID,
+    State.UNSCORED,
 )
 
 

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from selfdev.archive import Archive, open_archive
+from selfdev.archive import Archive
 from selfdev.checkpoints import (
     Checkpoint,
     ModelView,
@@ -29,6 +29,9 @@ from selfdev.config import Config, dump
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import make_probes
 from selfdev.finish import final_examination, tune_baselines
+from selfdev.folder import open_archive
+from selfdev.inputs import settle_inputs
+from selfdev.interrupt import Stop, gently
 from selfdev.library import load_program
 from selfdev.loop import run_loop
 from selfdev.progress import Bars
@@ -61,16 +64,26 @@ def run_config(config: Config, folder: Path) -> RunResult:
     check_questions(config)
     with open_archive(folder) as archive:
         settle_config(config, folder, archive)
-        if archive.get("best") is None:
-            work(config, models, folder, archive)
-        result = collect(folder, archive)
-        from selfdev.report import write_report
-
-        write_report(result, folder / "report.html")
+        try:
+            if archive.get("best") is None:
+                work(config, models, folder, archive)
+        except Stop:
+            report(folder, archive)
+            raise
+        result = report(folder, archive)
     if config.controls:
         from selfdev.compare import compare
 
         compare(folder, controls=config.controls)
+    return result
+
+
+def report(folder: Path, archive: Archive) -> RunResult:
+    """Write the report of what there is so far; returns what it shows."""
+    from selfdev.report import write_report
+
+    result = collect(folder, archive)
+    write_report(result, folder / "report.html")
     return result
 
 
@@ -165,6 +178,7 @@ def settle_config(config: Config, folder: Path, archive: Archive) -> None:
 def work(config: Config, models: Models, folder: Path, archive: Archive) -> None:
     """Everything that takes long: loop, baselines, finalists, test, and the best checkpoint."""
     bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
+    settle_inputs(questions_of(config), [models.seed, *models.experts], archive)
     factories = folder / "factory"
     factories.mkdir(exist_ok=True)
     with (
@@ -177,7 +191,7 @@ def work(config: Config, models: Models, folder: Path, archive: Archive) -> None
             if config.promote == "best":
                 promote_winner(config, iteration, line, workers, bars)
 
-        train = trainer(config, laid.factory, bars)
+        train = trainer(config, laid.factory, bars, workers.stop_if_asked)
         run_loop(config, laid.factory, factories, archive, workers, train, bars, line.parents, promote)
         tune_baselines(config, archive, workers, bars)
         best = final_examination(
@@ -194,7 +208,8 @@ def staffed(config: Config, models: Models | None = None) -> Iterator[tuple[Mode
     with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch:
         laid = as_files(opened, Path(scratch) / "experts")
         probes = make_probes(laid.shown, Path(scratch))
-        with Workers(make_setup(config, laid, probes), config.workers) as workers:
+        setup = make_setup(config, laid, probes)
+        with gently() as stopping, Workers(setup, config.workers, stopping) as workers:
             yield laid, workers
 
 

@@ -8,21 +8,31 @@ from pathlib import Path
 from selfdev import factory
 from selfdev.progress import Bars
 from selfdev.records import Lessons
-from selfdev.results import Trained
+from selfdev.results import DpoStep, Trained
 from selfdev.settings import Config
 
 
-def trainer(config: Config, first: Path, bars: Bars) -> Callable[[Path, Path, Lessons, int], Trained]:
-    """What the loop calls with start, out, lessons and seed; `first` is the factory of iteration 1."""
+def trainer(
+    config: Config, first: Path, bars: Bars, stop_if_asked: Callable[[], None]
+) -> Callable[[Path, Path, Lessons, int], Trained]:
+    """What the loop calls with start, out, lessons and seed; `first` is the factory of iteration 1.
+
+    `stop_if_asked` is called at every step and raises where the user has asked for an end.
+    """
 
     def train(start: Path, out: Path, lessons: Lessons, seed: int) -> Trained:
         from selfdev import dpo, factory_check
 
         stage, prompt = f"iteration {int(out.name.rpartition('_')[2]) - 1}", factory.prompt()
-        steps = bars.steps(
-            f"{stage}: {config.dpo.objective.upper()}",
-            lambda tell: dpo.train(start, out, prompt, lessons, config.dpo, seed, tell),
-        )
+
+        def work(tell: Callable[[int, int], None]) -> tuple[DpoStep, ...]:
+            def step(done: int, total: int) -> None:
+                stop_if_asked()
+                tell(done, total)
+
+            return dpo.train(start, out, prompt, lessons, config.dpo, seed, step)
+
+        steps = bars.steps(f"{stage}: {config.dpo.objective.upper()}", work)
         check = bars.steps(
             f"{stage}: look at the factory",
             lambda tell: factory_check.look(out, start, first, prompt, lessons, config.dpo, seed, tell),

@@ -7,31 +7,31 @@ score away is free of selection.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from selfdev.answer import to_json
-from selfdev.archive import Archive, open_archive
+from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint
 from selfdev.collect import config_of, finished_archive
 from selfdev.config import Config
 from selfdev.errors import SelfdevError
-from selfdev.fingerprint import make_probes
 from selfdev.finish import Candidate, examine, leaders, name_of, tune_baselines, tuned
+from selfdev.folder import open_archive
+from selfdev.inputs import settle_inputs
 from selfdev.loop import Progress, try_attempts
 from selfdev.progress import Bars
 from selfdev.records import Attempt, Score
 from selfdev.results import Kind
 from selfdev.run import (
     Models,
-    as_files,
     check_confinement,
     check_questions,
-    make_setup,
     open_models,
+    questions_of,
     settle_config,
+    staffed,
 )
 from selfdev.transfer_result import SENT, TransferResult, collect_transfer
 from selfdev.workers import Workers
@@ -112,11 +112,9 @@ def settle_home(home: Home, out: Path, archive: Archive) -> None:
 def work(config: Config, models: Models, home: Home, archive: Archive) -> None:
     """Everything that takes long, with workers that hold the away models."""
     bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
-    with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch:
-        models = as_files(models, Path(scratch) / "experts")
-        probes = make_probes(models.shown, Path(scratch))
-        with Workers(make_setup(config, models, probes), config.workers) as workers:
-            examine_away(config, home, models.seed, models.experts, archive, workers, bars)
+    settle_inputs(questions_of(config), [models.seed, *models.experts], archive)
+    with staffed(config, models) as (models, workers):
+        examine_away(config, home, models.seed, models.experts, archive, workers, bars)
     archive.put("transferred", "yes")
 
 

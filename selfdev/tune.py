@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfdev import gate
-from selfdev.archive import Archive, open_archive
+from selfdev.archive import Archive
 from selfdev.besides import warnings, what_changed
 from selfdev.collect import tested
 from selfdev.config import Config
@@ -20,6 +20,8 @@ from selfdev.controls import Searcher, cost, search_coefficients
 from selfdev.errors import SelfdevError
 from selfdev.findings import SIGNIFICANT, best_baseline, gain, p_words, points
 from selfdev.finish import final_examination, notes, test_table, tune_baselines
+from selfdev.folder import open_archive
+from selfdev.inputs import settle_inputs
 from selfdev.progress import Bars
 from selfdev.results import Besides, TestRow
 from selfdev.run import (
@@ -27,6 +29,7 @@ from selfdev.run import (
     check_confinement,
     check_questions,
     open_models,
+    questions_of,
     settle_config,
     staffed,
 )
@@ -88,6 +91,7 @@ def _work(
     archive: Archive,
 ) -> None:  # fmt: skip
     bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
+    settle_inputs(questions_of(config), [models.seed, *models.experts], archive)
     with staffed(config, models) as (laid, workers):
         tune_baselines(config, archive, workers, bars)
         s = Searcher(config, laid.factory, archive, workers, bars, config.seed)

@@ -5,24 +5,23 @@ Every result depends on the job alone, never on which worker did it or when.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfdev import gate, sanity
 from selfdev.checkpoints import Checkpoint, ModelView, tensor
+from selfdev.crew import Crew
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import change, fingerprint, nearest
 from selfdev.grading import Grader, Lead
 from selfdev.heap import keep_freed_memory
+from selfdev.inputs import Files
+from selfdev.interrupt import Stop
 from selfdev.lineage import Parents
 from selfdev.merging import Merging, open_merging
-from selfdev.offspring import die_with
 from selfdev.questions import ExamName, exam_questions
 from selfdev.race import blocks, is_hopeless
 from selfdev.records import Outcome, Program, Replies, Score, State
@@ -92,66 +91,73 @@ class Tried:
 
 
 class Workers:
-    """A pool of `count` worker processes; use it as a context manager."""
+    """`count` worker processes; a context manager. No job is handed out while `stopping` says so."""
 
-    def __init__(self, setup: Setup, count: int) -> None:
+    def __init__(self, setup: Setup, count: int, stopping: Callable[[], bool] = lambda: False) -> None:
         # Spinning threads of several processes on few cores cost three to twelve times the work itself.
         os.environ["OMP_NUM_THREADS"] = str(setup.threads)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(count, context, _start, (setup, os.getpid()))
+        self._files = Files([setup.seed, *setup.experts])
+        self._crew = Crew(_start, (setup,), count, stopping)
+        self._stopping = stopping
 
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, *error: Any) -> None:
+        self._crew.__exit__(*error)
+
+    def stop_if_asked(self) -> None:
+        """Raise Stop when no more work is wanted; for work that is done without the workers."""
+        if self._stopping():
+            raise Stop
 
     def write(
         self, factory: Path, prompt: str, temperature: float, batches: Sequence[np.ndarray]
     ) -> Iterator[tuple[int, list[str]]]:
         """Programs for each batch of uniform numbers, as (batch, texts) in the order they are done."""
-        return self._stream(_write, [(factory, prompt, temperature, batch) for batch in batches])
+        jobs = [(factory, prompt, temperature, batch) for batch in batches]
+        # Nothing is stored before all is written: a stop need not wait for the batches in hand.
+        return self._unchanged(self._crew.stream(_write, jobs, finish=False))
 
     def probe(
-        self, jobs: Sequence[tuple[str, int]], parents: Parents | None = None
+        self, jobs: Iterable[tuple[str, int]], parents: Parents | None = None
     ) -> Iterator[tuple[int, Probed]]:
         """Gate and probes for (text, seed) jobs, as (job, result) in the order they are done.
 
         Here and below programs merge the models that the workers started with, or other `parents`.
         """
-        return self._stream(_probe, [(*job, parents) for job in jobs])
+        probed = ((*job, parents) for job in jobs)
+        return self._unchanged(
+            self._crew.stream(_probe, probed, lambda why: Probed("", Outcome(State.UNSCORED, why)))
+        )
 
     def try_programs(
-        self, jobs: Sequence[tuple[str, int, ExamName]], bar: float = 0.0, parents: Parents | None = None
+        self, jobs: Iterable[tuple[str, int, ExamName]], bar: float = 0.0, parents: Parents | None = None
     ) -> Iterator[tuple[int, Tried]]:
         """Merge and score (code, seed, exam) jobs, as (job, result) in the order they are done.
 
         On dev a program surely below the seed or below the accuracy `bar` is stopped early (selfdev.race).
         """
-        return self._stream(_try, [(*job, bar, parents) for job in jobs])
+        raced = ((*job, bar, parents) for job in jobs)
+        return self._unchanged(
+            self._crew.stream(_try, raced, lambda why: Tried(Outcome(State.UNSCORED, why), None))
+        )
 
-    def examine(self, jobs: Sequence[tuple[Subject, ExamName | TaskBesides]]) -> Iterator[tuple[int, Tried]]:
+    def examine(self, jobs: Iterable[tuple[Subject, ExamName | TaskBesides]]) -> Iterator[tuple[int, Tried]]:
         """Score checkpoints and (code, seed, parents) programs on all of an exam, as (job, result) in the
         order they are done."""
-        return self._stream(_examine, jobs)
+        return self._unchanged(self._crew.stream(_examine, jobs))
 
-    def _stream(self, work: Any, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-        todo = list(enumerate(jobs))[::-1]
-        running: dict[Future[Any], int] = {}
+    def _unchanged(self, results: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        """Pass results on as long as the models are the files that they were."""
         try:
-            while todo or running:
-                # Few in advance: an interrupt then has little to wait for.
-                while todo and len(running) < 8:
-                    place, job = todo.pop()
-                    running[self._pool.submit(_do, work, job)] = place
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        except BrokenProcessPool:
-            raise SelfdevError(
-                "a worker process died (killed, or out of memory); lower `workers` or `task.batch` and give"
-                " the same command again, every finished attempt is kept."
-            ) from None
+            for result in results:
+                self._files.check()
+                yield result
+        except Exception:
+            self._files.check()  # it may be why
+            raise
 
 
 @dataclass(slots=True)
@@ -167,27 +173,12 @@ class _State:
     writer: Engine | None = None  # holds the factory; made when there is something to write
 
 
-_state: _State  # set once per worker process by _start, or else:
-_trouble: Exception | None = None
+_state: _State  # set once per worker process
 
 
-def _start(setup: Setup, parent: int) -> None:
-    """Make the state; what stops that is kept for the first job: the pool would only say that it broke."""
-    global _state, _trouble
-    die_with(parent)
-    try:
-        _state = _made(setup)
-    except SelfdevError as error:
-        _trouble = error
-    except Exception as error:
-        _trouble = RuntimeError(f"a worker process could not start: {type(error).__name__}: {error}")
-        _trouble.__cause__ = error
-
-
-def _do(work: Any, job: tuple[Any, ...]) -> Any:
-    if _trouble is not None:
-        raise _trouble
-    return work(*job)
+def _start(setup: Setup) -> None:
+    global _state
+    _state = _made(setup)
 
 
 def _made(setup: Setup) -> _State:
@@ -232,7 +223,10 @@ def _write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray)
 
     from selfdev.engine import Engine
 
-    weights = {k: v for file in sorted(factory.glob("*.safetensors")) for k, v in load_file(file).items()}
+    files = sorted(factory.glob("*.safetensors"))
+    if not files:
+        raise SelfdevError(f"factory {factory} has no weights any more; give the same command again.")
+    weights = {name: value for file in files for name, value in load_file(file).items()}
     if _state.writer is None:
         # Probabilities need more digits than bf16 has.
         _state.writer = Engine(_state.setup.factory or _state.setup.seed.path, dtype="float32")

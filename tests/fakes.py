@@ -77,8 +77,9 @@ class FakeWorkers(Workers):
             yield place, [f"behave {int(row[0] * BEHAVIOURS)} {row[1]:.6f}" for row in batches[place]]
 
     def probe(
-        self, jobs: Sequence[tuple[str, int]], parents: Parents | None = None
+        self, jobs: Iterable[tuple[str, int]], parents: Parents | None = None
     ) -> Iterator[tuple[int, Probed]]:
+        jobs = list(jobs)
         self.parents.append(parents)
         for place in reversed(range(len(jobs))):
             self._alive()
@@ -94,8 +95,9 @@ class FakeWorkers(Workers):
                 yield place, Probed(text, merged, f"print {behaviour}", "ties", behaviour / 100)
 
     def try_programs(
-        self, jobs: Sequence[tuple[str, int, ExamName]], bar: float = 0.0, parents: Parents | None = None
+        self, jobs: Iterable[tuple[str, int, ExamName]], bar: float = 0.0, parents: Parents | None = None
     ) -> Iterator[tuple[int, Tried]]:
+        jobs = list(jobs)
         self.parents.append(parents)
         self.bars.append(bar)
         for place in reversed(range(len(jobs))):
@@ -109,7 +111,8 @@ class FakeWorkers(Workers):
                 outcome = Outcome(State.MERGED, "", 0.5, "", None, f"hash {behaviour}")
                 yield place, Tried(outcome, of_accuracy(behaviour))
 
-    def examine(self, jobs: Sequence[tuple[Subject, ExamName | TaskBesides]]) -> Iterator[tuple[int, Tried]]:
+    def examine(self, jobs: Iterable[tuple[Subject, ExamName | TaskBesides]]) -> Iterator[tuple[int, Tried]]:
+        jobs = list(jobs)
         for place in reversed(range(len(jobs))):
             subject, asked = jobs[place]
             exam: Any = asked if isinstance(asked, str) else asked.title

@@ -46,7 +46,7 @@ def test_a_folder_without_archive_is_no_run(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "archive.sqlite"
     path.write_bytes(b"no database at all, only words" * 100)
-    with pytest.raises(SelfdevError, match=r"is damaged .*; move it away"):
+    with pytest.raises(SelfdevError, match=r"is damaged .*; put back a copy of it, or move it away"):
         Archive(path)
 
 

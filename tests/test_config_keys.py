@@ -158,7 +158,7 @@ def started(config: Config, world: World) -> object:
     """How many worker processes are asked for."""
     asked: list[int] = []
 
-    def refuse(_: object, count: int) -> NoReturn:
+    def refuse(_: object, count: int, __: object) -> NoReturn:
         asked.append(count)
         raise InterruptedError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,10 +33,11 @@ class EveryText(FakeWorkers):
     """Every text behaves in a way of its own."""
 
     def probe(
-        self, jobs: Sequence[tuple[str, int]], parents: Parents | None = None
+        self, jobs: Iterable[tuple[str, int]], parents: Parents | None = None
     ) -> Iterator[tuple[int, Probed]]:
-        for place, probed in super().probe(jobs, parents):
-            yield place, replace(probed, fingerprint=jobs[place][0])
+        texts = list(jobs)
+        for place, probed in super().probe(texts, parents):
+            yield place, replace(probed, fingerprint=texts[place][0])
 
 
 def searcher(archive: Archive, workers: FakeWorkers | None = None) -> Searcher:

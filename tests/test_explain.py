@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from test_bad_input import failing
-from test_run import settings
 from typer.testing import CliRunner
 from writing_family import build
+from writing_run import settings
 
 from selfdev import api, gate
 from selfdev.answer import to_json

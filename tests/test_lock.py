@@ -14,9 +14,10 @@ import pytest
 from fakes import small_config
 
 from selfdev import compare, run, transfer, tune
-from selfdev.archive import Archive, open_archive
+from selfdev.archive import Archive
 from selfdev.collect import load_result
 from selfdev.errors import SelfdevError
+from selfdev.folder import open_archive
 from selfdev.lock import locked
 
 HOLD = """

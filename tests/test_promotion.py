@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_run import rows, settings
 from writing_family import build
+from writing_run import rows, settings
 
 from selfdev import api
 from selfdev.archive import Archive

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from writing_run import rows, settings
 from selfdev import api, gate, run
 from selfdev.archive import Archive
 from selfdev.checkpoints import open_checkpoint, tensor
-from selfdev.collect import load_result
+from selfdev.collect import UNFINISHED, load_result
 from selfdev.config import load_config
 from selfdev.errors import SelfdevError
+from selfdev.interrupt import Stop
 from selfdev.records import State
 from selfdev.results import RunResult
 from selfdev.run import run_config
@@ -250,28 +253,45 @@ def test_report_is_written_again(finished: tuple[Path, RunResult], tmp_path: Pat
     assert finished[1].best_name in (copy / "report.html").read_text()
 
 
-def test_an_interrupted_run_goes_on_to_the_same_rows(
-    root: Path, finished: tuple[Path, RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_reports_what_there_is_and_goes_on_to_the_same_rows(
+    root: Path, finished: tuple[Path, RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:  # fmt: skip
     results = 0
     store = Archive.set_result
 
     def interrupted(self: Archive, *args: Any, **named: Any) -> None:
         nonlocal results
         results += 1
-        if results == 3:
-            raise KeyboardInterrupt
         store(self, *args, **named)
+        if results == 3:
+            os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patched:
         patched.setattr(Archive, "set_result", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stop):
             run_config(settings(root), tmp_path / "run")
+    assert 3 <= results <= 4  # with what was in hand
+    assert UNFINISHED in (tmp_path / "run" / "report.html").read_text()
     with pytest.raises(SelfdevError, match="holds an unfinished run"):
         load_result(tmp_path / "run")
     again = run_config(settings(root), tmp_path / "run")
     assert again.test == finished[1].test
     assert rows(tmp_path / "run") == rows(finished[0])
+
+
+def test_two_workers_give_the_same_archive(
+    root: Path, finished: tuple[Path, RunResult], tmp_path: Path
+) -> None:
+    result = run_config(settings(root, workers=2), tmp_path / "run")
+    assert rows(tmp_path / "run") == rows(finished[0])
+    archives = [Archive(folder / "archive.sqlite") for folder in (tmp_path / "run", finished[0])]
+    ours, theirs = ((a.pairs(1), a.factories(), a.examined("finalist_dev")) for a in archives)
+    assert ours == theirs
+    assert result.test == finished[1].test
+    for archive in archives:
+        archive.close()
 
 
 def test_a_run_in_which_nothing_is_valid_ends_well_with_the_seed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +23,7 @@ from selfdev.fingerprint import make_probes
 from selfdev.library import load_program
 from selfdev.lineage import Parents
 from selfdev.questions import ExamName, exam_questions
-from selfdev.records import State
+from selfdev.records import Outcome, State
 from selfdev.settings_task import TaskBesides
 from selfdev.tasks import Question, Task, load_task
 from selfdev.workers import Setup, Workers
@@ -150,14 +151,42 @@ def test_a_score_does_not_depend_on_what_was_tried_before(workers: Workers) -> N
     assert together[3].outcome.state is State.CRASHED
 
 
-def test_a_worker_that_dies_is_told_with_the_next_step(setup: Setup) -> None:
+def test_a_worker_that_dies_is_replaced_and_changes_no_result(setup: Setup) -> None:
+    jobs = [(text, 0) for text in (GOOD, PROGRAMS[1], CRASH, INVALID)]
     with Workers(setup, 1) as started:
-        dict(started.probe([(INVALID, 0)]))
-        (process,) = started._pool._processes.values()
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        with pytest.raises(SelfdevError, match=r"a worker process died .* lower `workers`"):
-            dict(started.probe([(INVALID, 0)] * 20))
+        whole = dict(started.probe(jobs))
+        again: dict[int, Any] = {}
+        for place, probed in started.probe(jobs):
+            again[place] = probed
+            if len(again) in (1, 2):
+                os.kill(started._crew.pids[0], signal.SIGKILL)
+    assert {place: (p.fingerprint, p.outcome.state) for place, p in again.items()} == {
+        place: (p.fingerprint, p.outcome.state) for place, p in whole.items()
+    }
+
+
+def test_what_always_kills_its_worker_is_unscored(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dying(*_: object, **how: Any) -> Iterator[tuple[int, Any]]:
+        yield 0, how["lost"]("its worker process died")
+
+    with Workers(setup, 1) as started:
+        monkeypatch.setattr(started._crew, "stream", lambda work, jobs, lost: dying(work, jobs, lost=lost))
+        (_, probed), *_ = started.probe([(GOOD, 0)])
+        (_, tried), *_ = started.try_programs([(GOOD, 0, "dev")])
+    assert probed.outcome == tried.outcome == Outcome(State.UNSCORED, "its worker process died")
+    assert tried.score is None
+
+
+def test_a_checkpoint_that_changes_meanwhile_stops_the_work(setup: Setup, root: Path, tmp_path: Path) -> None:
+    expert = open_checkpoint(shutil.copytree(root / "good", tmp_path / "good"), "good")
+    changed = replace(setup, experts=(expert, setup.experts[1]))
+    words = r"good: .*model\.safetensors was deleted while programs were tried on it; put back what it was"
+    with Workers(changed, 1) as started:
+        results = started.probe([(INVALID, 0)] * 2)
+        next(results)
+        (tmp_path / "good" / "model.safetensors").unlink()
+        with pytest.raises(SelfdevError, match=words):
+            next(results)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""Jobs for the processes of a crew, from nothing to murder; light, so that a process starts at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from selfdev.errors import SelfdevError
+
+
+def start(folder: str) -> None:
+    """Note every process that starts."""
+    (Path(folder) / f"started {os.getpid()}").touch()
+
+
+def no_start(words: str) -> None:
+    raise {"error": SelfdevError, "disk": OSError, "bug": KeyError}[words](words)
+
+
+def die_at_start(_: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def slow(number: int) -> int:
+    time.sleep(0.3)
+    return number
+
+
+def die(number: int, folder: str, deaths: int) -> int:
+    """Die the first `deaths` times that this number is tried; each time is noted."""
+    tried = len(list(Path(folder).glob(f"{number} *")))
+    (Path(folder) / f"{number} {tried}").touch()
+    if tried < deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def fill_memory(_: int) -> None:
+    raise MemoryError
+
+
+def fail(kind: str) -> None:
+    raise {"error": SelfdevError, "disk": OSError, "bug": KeyError}[kind](kind)

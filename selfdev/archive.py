@@ -180,6 +180,11 @@ class Archive:
             raise KeyError(ident)
         return _attempt(row, self._lead())
 
+    def asked(self, kind: str) -> int:
+        """Dev questions asked of attempts of a kind; a score that was reused took none."""
+        query = "SELECT coalesce(sum(length(strict)), 0) FROM attempts WHERE kind = ? AND same_as IS NULL"
+        return int(self._db.execute(query, (kind,)).fetchone()[0])
+
     def unfinished(self, kind: str, iteration: int) -> set[int]:
         """Ids of attempts that have no stored end yet."""
         rows = self._db.execute(

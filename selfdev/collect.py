@@ -23,7 +23,7 @@ from selfdev.folder import telling
 from selfdev.lineage import promotions
 from selfdev.lock import refuse_if_held
 from selfdev.records import Attempt, Score, State
-from selfdev.results import IterationStats, Kind, RunResult
+from selfdev.results import Cost, IterationStats, Kind, RunResult
 
 MOST_PRINTED = 400  # characters of a failed program's output that the report shows
 NO_FAILURE = (State.SCORED, State.MERGED, State.UNSCORED)
@@ -73,7 +73,8 @@ def collect(folder: Path, archive: Archive) -> RunResult:
     for stage in stages:
         spent[stage["name"]] += stage["seconds"]
     program = next((a for a in archive.attempts("factory") if name_of(a) == best), None)
-    turns = range(1, config.factory.iterations + 1)
+    turns = [t for t in range(1, config.factory.iterations + 1) if archive.attempts("factory", t)]
+    limit = archive.get("budget")
     return RunResult(
         name=config.name,
         config=config.model_dump(mode="json"),
@@ -91,9 +92,40 @@ def collect(folder: Path, archive: Archive) -> RunResult:
             *(warnings(besides) if besides else []),
             *map(promotion_words, promotions(archive)),
             *([DEV_IS_TEST] if config.task.i_know_dev_is_test else []),
+            *([_stopped(config, limit)] if limit else []),
+            *_unscored(archive.attempts()),
         ),
         besides=besides,
         promotions=promotions(archive),
+        cost=cost_of(config, archive),
+        budget_reached=limit,
+    )
+
+
+def _unscored(attempts: Sequence[Attempt]) -> list[str]:
+    count = sum(a.outcome.state is State.UNSCORED for a in attempts)
+    words = "programs could not be tried, by faults that were not theirs; they are in no pair"
+    return [f"{count:,} {words}."] if count else []
+
+
+def _stopped(config: Config, limit: str) -> str:
+    most = config.budget.model_dump()[limit]
+    return (
+        f"The search stopped at its budget ({limit}: {most:,}); the final examination, which is not counted,"
+        " used what it had found by then."
+    )
+
+
+def cost_of(config: Config, archive: Archive) -> Cost:
+    """Questions asked and spared."""
+    scored = [(a, a.score.n) for a in archive.attempts() if a.score is not None]
+    own = [n for a, n in scored if a.same_as is None]
+    examined = {split: archive.examined(split).values() for split in ("finalist_dev", "test")}
+    return Cost(
+        dev=sum(own),
+        spared_by_race=sum(config.task.dev - n for n in own),
+        spared_by_behaviour=sum(n for a, n in scored if a.same_as is not None),
+        **{split: sum(score.n for score in scores) for split, scores in examined.items()},
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from selfdev import factory
 from selfdev.archive import Archive
+from selfdev.budget import Budget
 from selfdev.config import Config
 from selfdev.findings import points
 from selfdev.folder import open_archive
@@ -25,6 +26,7 @@ from selfdev.loop import Progress, factory_of, scored, try_attempts, write_progr
 from selfdev.progress import Bars
 from selfdev.records import Attempt
 from selfdev.run import staffed
+from selfdev.settings import Budget as Limits
 from selfdev.stats import wilson
 from selfdev.workers import Workers
 
@@ -107,8 +109,9 @@ def write_fresh(
                     continue
                 writer = writer if who == "trained" else untrained
                 named = f"fresh, {who}"
-                write_programs(config, iteration, writer, archive, workers, _named(progress, named))
-                try_attempts("factory", iteration, archive, workers, _named(progress, named))
+                shown, unlimited = _named(progress, named), Budget(Limits(), archive)
+                write_programs(config, iteration, writer, archive, workers, shown, unlimited)
+                try_attempts("factory", iteration, archive, workers, shown)
 
 
 def measured(config: Config, out: Path) -> tuple[tuple[Fresh, ...], tuple[Learned, ...]]:

@@ -13,10 +13,11 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from selfdev import factory
 from selfdev.archive import Archive
+from selfdev.budget import Budget
 from selfdev.hashes import of_weights
 from selfdev.lessons import lessons_of, teaches
 from selfdev.lineage import Parents
@@ -28,6 +29,7 @@ from selfdev.settings import Config
 from selfdev.workers import Workers
 
 T = TypeVar("T")
+Within = Callable[[Iterable[Any]], Iterator[Any]]  # jobs, as long as there is something to spend
 Train = Callable[[Path, Path, Lessons, int], Trained]  # start, out, lessons, seed
 
 
@@ -48,17 +50,20 @@ def run_loop(
     parents: Callable[[int], Parents | None] = lambda _: None,
     promote: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """All iterations; the factory of iteration t lies in `folder/iteration_t`, the first is the seed.
+    """All iterations, or as many as the budget allows; the factory of iteration t lies in
+    `folder/iteration_t`, the first is the seed.
 
     The models that programs of an iteration merge are its `parents` (None: those the workers hold); `promote`
     may make its winner the seed of the next. In the paper neither ever changes.
     """
+    budget = Budget(config.budget, archive)
     for iteration in range(1, config.factory.iterations + 1):
         current = factory_of(iteration, seed_model, folder)
-        write_programs(config, iteration, current, archive, workers, progress)
+        write_programs(config, iteration, current, archive, workers, progress, budget)
         bar = bar_before(config, iteration, archive)
-        try_attempts("factory", iteration, archive, workers, progress, bar, parents(iteration))
-        if iteration < config.factory.iterations:
+        within, merged = budget.within, parents(iteration)
+        try_attempts("factory", iteration, archive, workers, progress, bar, within, merged)
+        if iteration < config.factory.iterations and not budget.reached():
             promote(iteration)
             refine_factory(config, iteration, seed_model, folder, archive, train)
 
@@ -70,16 +75,16 @@ def factory_of(iteration: int, seed_model: Path, folder: Path) -> Path:
 
 
 def write_programs(
-    config: Config, iteration: int, current: Path, archive: Archive, workers: Workers, progress: Progress
-) -> None:
+    config: Config, iteration: int, current: Path, archive: Archive, workers: Workers, progress: Progress,
+    budget: Budget,
+) -> None:  # fmt: skip
     """Let the factory write the iteration's programs, unless they are in the archive already."""
     if archive.attempts("factory", iteration):
         return
-    f = config.factory
-    starts = range(0, f.programs, f.batch)
+    f, count = config.factory, budget.programs(config.factory.programs)
     batches = [
-        factory.uniforms(config.seed, iteration, start, min(f.batch, f.programs - start), f.max_new_tokens)
-        for start in starts
+        factory.uniforms(config.seed, iteration, start, min(f.batch, count - start), f.max_new_tokens)
+        for start in range(0, count, f.batch)
     ]
     temperature = factory.temperature(iteration, f.temperature, f.decay)
     done = workers.write(current, factory.prompt(), temperature, batches)
@@ -97,16 +102,16 @@ def bar_before(config: Config, iteration: int, archive: Archive) -> float:
 
 def try_attempts(
     kind: str, iteration: int, archive: Archive, workers: Workers, progress: Progress, bar: float = 0.0,
-    parents: Parents | None = None,
+    within: Within = iter, parents: Parents | None = None,
 ) -> None:  # fmt: skip
     """Gate, probe, run and score what was written and has no end yet; each result is stored at once.
 
-    Programs surely below the accuracy `bar` are stopped early.
+    Programs surely below the accuracy `bar` are stopped early; `within` a budget, jobs may end before all.
     """
     label = f"iteration {iteration}" if kind == "factory" else kind
     open_ids = archive.unfinished(kind, iteration)
     todo = [a for a in archive.attempts(kind, iteration) if a.id in open_ids and a.fingerprint is None]
-    probes = workers.probe([(attempt.text, attempt.seed) for attempt in todo], parents)
+    probes = workers.probe(within((attempt.text, attempt.seed) for attempt in todo), parents)
     for place, probed in progress(probes, f"{label}: gate and probes", len(todo)):
         attempt = todo[place]
         archive.set_probe(
@@ -116,12 +121,14 @@ def try_attempts(
             )
         )  # fmt: skip
     first, again = _by_behaviour(archive, kind, iteration)
-    results = workers.try_programs([(attempt.code, attempt.seed, "dev") for attempt in first], bar, parents)
+    asked = within((attempt.code, attempt.seed, "dev") for attempt in first)
+    results = workers.try_programs(asked, bar, parents)
     for place, tried in progress(results, f"{label}: run and score", len(first)):
         archive.set_result(first[place].id, tried.outcome, tried.score)
     for attempt, same_as in again:
         original = archive.attempt(same_as)
-        archive.set_result(attempt.id, original.outcome, original.score, same_as)
+        if original.outcome.state is not State.MERGED:  # else the budget ended before its turn
+            archive.set_result(attempt.id, original.outcome, original.score, same_as)
 
 
 def _by_behaviour(
@@ -132,7 +139,8 @@ def _by_behaviour(
     known: dict[str, int] = {}
     first, again = [], []
     for attempt in archive.attempts():
-        if attempt.fingerprint is None or attempt.outcome.state is State.UNSCORED:
+        unended = attempt.outcome.state is State.MERGED and attempt.id not in open_ids
+        if attempt.fingerprint is None or attempt.outcome.state is State.UNSCORED or unended:
             continue
         same_as = known.setdefault(attempt.fingerprint, attempt.id)
         if attempt.id in open_ids:

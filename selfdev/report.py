@@ -176,9 +176,16 @@ def _cost(result: RunResult) -> str:
     ]
     if not rows:
         return ""
-    return section(
-        "Cost", table(("stage", "time", "share"), rows), lead=f"Whole run: {duration(result.seconds)}."
-    )
+    cost = result.cost
+    asked = [
+        ("asked of programs in the search", f"{cost.dev:,}"),
+        ("spared by stopping hopeless programs early", f"{cost.spared_by_race:,}"),
+        ("spared by knowing a behaviour again", f"{cost.spared_by_behaviour:,}"),
+        ("asked on fresh dev questions at the end", f"{cost.finalist_dev:,}"),
+        ("asked on test", f"{cost.test:,}"),
+    ]
+    tables = table(("stage", "time", "share"), rows) + table(("questions", "count"), asked)
+    return section("Cost", tables, lead=f"Whole run: {duration(result.seconds)}.")
 
 
 def _settings(result: RunResult) -> str:

@@ -176,6 +176,18 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """Questions asked of programs in the search and of models in the final examination, and those that were
+    spared: by stopping hopeless programs early, and by knowing a behaviour again."""
+
+    dev: int = 0
+    spared_by_race: int = 0
+    spared_by_behaviour: int = 0
+    finalist_dev: int = 0
+    test: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """Everything the report prints. `notes` are sentences such as "no gain over the seed"."""
 
@@ -193,3 +205,5 @@ class RunResult:
     notes: tuple[str, ...]
     besides: Besides | None = None  # None where the best model is the seed
     promotions: tuple[Promotion, ...] = ()
+    cost: Cost = Cost()
+    budget_reached: str | None = None  # the limit that ended the search

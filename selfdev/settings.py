@@ -117,6 +117,23 @@ class SandboxLimits(Section):
     )
 
 
+class Budget(Section):
+    """What the search may spend. It stops at the first limit that is reached and the run goes on to its final
+    examination; that and the tuning of baselines are not counted."""
+
+    attempts: int | None = Field(
+        default=None, ge=1, description="Most programs the factory writes, over all iterations. Ours."
+    )
+    questions: int | None = Field(
+        default=None,
+        ge=1,
+        description="Dev questions asked of the factory's programs after which none is begun. Ours.",
+    )
+    hours: float | None = Field(
+        default=None, gt=0, description="Hours of the search after which no program is begun. Ours."
+    )
+
+
 Grid = Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)]
 
 
@@ -142,6 +159,7 @@ class Config(Section):
     pairs: Pairs = Pairs()
     dpo: Dpo = Dpo()
     sandbox: SandboxLimits = SandboxLimits()
+    budget: Budget = Budget()
     baselines: dict[str, Grid] = Field(
         default_factory=_paper_grid,
         description="Built-in program -> parameter sets tried on dev (its tuning budget). PAPER.md: tuning of"

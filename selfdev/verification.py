@@ -26,7 +26,7 @@ from selfdev.run import Models, check_confinement, open_models, staffed
 from selfdev.workers import Probed, Tried, Workers
 
 REPEATABLE = ("factory", "baseline", "search")  # the bar that their race had can be told from the archive
-NO_RESULT = (State.MERGED,)  # an attempt that has not ended yet
+NO_RESULT = (State.MERGED, State.UNSCORED)  # has not ended yet, or by a fault of ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import random
 import signal
 import sqlite3
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ from selfdev import hashes
 from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint
 from selfdev.collect import collect
-from selfdev.dpo import TextPair
 from selfdev.finish import final_examination, tune_baselines
 from selfdev.folder import open_archive
 from selfdev.loop import run_loop
-from selfdev.results import DpoStep
+from selfdev.records import Lessons
+from selfdev.results import DpoStep, Trained, factory_check
 
 CONFIG = small_config(factory={"programs": 12, "iterations": 3, "batch": 5}, pairs={"min_each": 2})
 MODELS = [Checkpoint(name, Path(name), {}, {}) for name in ("seed", "one", "two")]
@@ -59,15 +59,16 @@ class Train:
     tick: Tick = nothing
     calls: list[Path] = field(default_factory=list)
 
-    def __call__(self, start: Path, out: Path, pairs: Sequence[TextPair], seed: int) -> tuple[DpoStep, ...]:
+    def __call__(self, start: Path, out: Path, lessons: Lessons, seed: int) -> Trained:
         partial = out.with_name(f".{out.name}.partial")
         partial.mkdir(exist_ok=True)
-        content = repr((hashes.of_weights(start), pairs, seed)).encode()
+        content = repr((hashes.of_weights(start), lessons.pairs, seed)).encode()
         (partial / "model.safetensors").write_bytes(hashlib.sha256(content).digest())
         self.tick()
         partial.replace(out)
         self.tick()
-        return (DpoStep(1, len(pairs) / 100, 0.1, 1.0),)
+        steps = (DpoStep(1, len(lessons.pairs) / 100, 0.1, 1.0),)
+        return Trained(steps, factory_check(len(lessons.pairs), 0, 0, 0, None, None))
 
 
 def whole(folder: Path, tick: Tick = nothing) -> None:

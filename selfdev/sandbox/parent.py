@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from selfdev.checkpoints import ModelView
 
 
+AGAIN = 3  # times a program is run again after its server was lost
+
+
 @dataclass(frozen=True)
 class Limits:
     """Wall seconds per program, memory it may allocate beyond the mapped models, and its threads."""
@@ -87,13 +90,16 @@ class Sandbox:
                 Outcome(State.INVALID, f"the program is longer than {layout.MAX_CODE_BYTES} bytes"), None
             )
         result = self._results[on]
-        result.clear()
-        self._status.put_job(program.code, seed)
-        try:
-            ending = self._ask(on, seconds)
-        except BaseException:
-            self._stop()  # an interrupt in the middle leaves the line out of step
-            raise
+        for _ in range(1 + AGAIN):
+            result.clear()
+            self._status.put_job(program.code, seed)
+            try:
+                ending = self._ask(on, seconds)
+            except BaseException:
+                self._stop()  # an interrupt in the middle leaves the line out of step
+                raise
+            if ending.exit is not None or ending.stopped:
+                break  # else the server was lost, which is the program's fault only if it is each time
         report = self._status.report()
         wall = (time.monotonic_ns() - begin) / 1e9
         state, reason = verdict.decide(ending.exit, ending.stopped, ending.output, report, seconds)

@@ -73,6 +73,7 @@ class Away(FakeWorkers):
     """Models with three experts: a list of two weights does not fit, and `behave 10` takes too long."""
 
     def try_programs(self, jobs, bar=0.0, parents=None):  # type: ignore[no-untyped-def]
+        jobs = list(jobs)
         for place, tried in super().try_programs(jobs, bar, parents):
             code = jobs[place][0]
             if "WEIGHT = [0.2, 0.4]" in code:
@@ -180,6 +181,7 @@ def test_the_best_baseline_as_tuned_at_home_is_a_rival_too(home: Path, archive: 
         """The home-tuned list of weights is better here than all that is tuned again."""
 
         def try_programs(self, jobs, bar=0.0, parents=None):  # type: ignore[no-untyped-def]
+            jobs = list(jobs)
             for place, tried in super().try_programs(jobs, bar, parents):
                 mine = "WEIGHT = [0.2, 0.4]" in jobs[place][0]
                 yield place, replace(tried, score=of_accuracy(15)) if mine else tried

@@ -324,7 +324,7 @@ def test_real_programs_meet_real_models(real: Real) -> None:
 
 def test_the_result_is_written_beside_the_archive(real: Real) -> None:
     out = real.run / "transfer" / "away"
-    names = {"archive.sqlite", "config.yaml", "environment.json", "transfer.json"}
+    names = {"archive.sqlite", "config.yaml", "environment.json", "lock", "transfer.json"}
     assert {path.name for path in out.iterdir()} == names
     assert json.loads((out / "transfer.json").read_text()) == json.loads(to_json(real.result))
 

@@ -102,12 +102,12 @@ EXPERTS_B = (  # a smaller model needs more of the same
 RECIPES = {
     "a": Recipe(
         128, 4, 352, 4, 768,
-        (Phase(840, 2.5e-3, 32, 32, 10, 1.0), Phase(250, 1.2e-3, 32, 16, 10, 0.025)),
+        (Phase(1200, 2.5e-3, 32, 48, 7, 1.0), Phase(300, 2e-3, 32, 16, 10, 0.0025)),
         EXPERTS_A,
     ),
     "b": Recipe(
         96, 3, 256, 4, 768,
-        (Phase(1000, 3e-3, 40, 48, 10, 1.0), Phase(250, 1.5e-3, 32, 16, 10, 0.0025)),
+        (Phase(1000, 3e-3, 40, 48, 10, 1.0), Phase(300, 2e-3, 32, 16, 10, 0.0025)),
         EXPERTS_B,
     ),
 }  # fmt: skip

@@ -27,6 +27,8 @@ class Budget:
 
     def reached(self) -> str | None:
         """The limit that ended the search, such as "questions"; None while it goes on."""
+        if self._limits == Limits():
+            return None  # the usual case costs nothing
         found = self._archive.get("budget")
         if found is None:
             hours = (self._clock() - self._began) / 3600

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import warnings
@@ -65,6 +66,7 @@ class Train:
         content = repr((hashes.of_weights(start), lessons.pairs, seed)).encode()
         (partial / "model.safetensors").write_bytes(hashlib.sha256(content).digest())
         self.tick()
+        shutil.rmtree(out, ignore_errors=True)
         partial.replace(out)
         self.tick()
         steps = (DpoStep(1, len(lessons.pairs) / 100, 0.1, 1.0),)

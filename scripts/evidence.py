@@ -16,13 +16,12 @@ import json
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from selfdev.archive import Archive
-from selfdev.collect import config_of, finished_archive
+from selfdev.collect import finished_archive
 from selfdev.compare import compare
 from selfdev.config import load_config
 from selfdev.evidence import Evidence, Search, page
@@ -69,20 +68,12 @@ def searched(plan: Plan, seed: int) -> Search | None:
     learned, compared, moved = folder / "learning", folder / "compare", folder / "transfer"
     measured = comparison = away = None
     if "learning" in plan.stages or learned.is_dir():
-        measured = learn(_config(folder), folder, learned, plan.programs)
+        measured = learn(config, folder, learned, plan.programs)
     if "controls" in plan.stages or (compared / "comparison.json").is_file():
         comparison = compare(folder, compared, plan.controls, fresh=0)
     if "transfer" in plan.stages or moved.is_dir():
         away = transfer_run(folder, load_config(plan.away), moved)
     return Search(seed, result, answers, measured, comparison, away)
-
-
-def _config(folder: Path) -> Any:
-    archive = Archive(folder / "archive.sqlite")
-    try:
-        return config_of(folder, archive)
-    finally:
-        archive.close()
 
 
 def machine() -> str:
@@ -104,16 +95,12 @@ def gather(plan: Plan) -> Evidence:
     found: list[Search | None] = [None] * plan.seeds
     checked = None
     for stage in plan.stages:
-        until = Plan(**{**_fields(plan), "stages": plan.stages[: plan.stages.index(stage) + 1]})
+        until = replace(plan, stages=plan.stages[: plan.stages.index(stage) + 1])
         checked = arena(until)
         if stage != "arena":
             found = [searched(until, seed) for seed in range(plan.seeds)]
         write(plan, Evidence(checked, tuple(s for s in found if s is not None), machine()))
     return Evidence(checked, tuple(s for s in found if s is not None), machine())
-
-
-def _fields(plan: Plan) -> dict[str, Any]:
-    return {name: getattr(plan, name) for name in plan.__slots__}
 
 
 def write(plan: Plan, evidence: Evidence) -> None:

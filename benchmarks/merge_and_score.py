@@ -28,13 +28,13 @@ import torch
 
 from selfdev.api import model_path
 from selfdev.checkpoints import ModelView, open_checkpoint, tensor, views
-from selfdev.config import load_config
-from selfdev.engine import Batch, Engine
+from selfdev.config.config import load_config
+from selfdev.engine.engine import Batch, Engine
 from selfdev.lab import experts
 from selfdev.library import load_program
 from selfdev.records import Program
 from selfdev.sandbox import Sandbox
-from selfdev.tasks import STOPS, Question, grade, load_task
+from selfdev.tasks.tasks import STOPS, Question, grade, load_task
 
 OUT = Path(__file__).parent / "results.json"
 PROGRAM = "task_arithmetic"

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from selfdev.collect import finished_archive
-from selfdev.compare import compare
-from selfdev.config import load_config
-from selfdev.evidence import Evidence, Search, page
+from selfdev.config.config import load_config
+from selfdev.evidence.compare import compare
+from selfdev.evidence.evidence import Evidence, Search, page
+from selfdev.evidence.learning import learn
+from selfdev.evidence.transfer import transfer_run
 from selfdev.lab.check import check
-from selfdev.learning import learn
 from selfdev.run import run_config
-from selfdev.transfer import transfer_run
 
 STAGES = ("arena", "runs", "learning", "controls", "transfer")
 CONTROLS = ("untrained", "prompted", "generator", "cma task_arithmetic", "cma task_arithmetic by layer")

@@ -15,9 +15,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
-from selfdev import gate
+from selfdev.factory.factory import prompt
+from selfdev.gate import gate
+from selfdev.library import BUILTIN
 
 SEED = 20_240
 SLOW = 1.0  # seconds
@@ -114,9 +115,8 @@ FORBIDDEN = ("exec", "open", "import", "os.", "socket.", "subprocess.", "ctypes.
 
 def corpus() -> list[str]:
     """Honest programs to start from: the built-in ones and the prompt's example, bare and in a chat."""
-    package = Path(gate.__file__).parent
-    texts = [path.read_text() for path in sorted((package / "programs").glob("[a-z]*.py"))]
-    texts.append((package / "prompt.txt").read_text())
+    texts = [path.read_text() for path in sorted(BUILTIN.glob("[a-z]*.py"))]
+    texts.append(prompt())
     return texts + [f"Here you are:\n\n```python\n{text}```\nThat is all.\n" for text in texts]
 
 

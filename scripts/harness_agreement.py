@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from selfdev.api import model_path
-from selfdev.tasks import STOPS, load_task
+from selfdev.tasks.tasks import STOPS, load_task
 
 TASK = """task: selfdev_lab
 dataset_path: json
@@ -46,8 +46,9 @@ def compare(model: str, count: int) -> dict[str, object]:
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from selfdev import harness, scorer
-    from selfdev.engine import Engine
+    from selfdev.engine import scorer
+    from selfdev.engine.engine import Engine
+    from selfdev.tasks import harness
 
     path = model_path(model)
     asked = load_task("lab").test[:count]

@@ -22,8 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selfdev.archive import Archive
 from selfdev.records import Attempt
+from selfdev.store.archive import Archive
 
 SMALL = (
     "factory.programs=12", "factory.iterations=2", "task.dev=24", "task.finalist_dev=24", "task.test=24",

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from selfdev.collect import config_of, finished_archive
-from selfdev.engine import Engine
+from selfdev.engine.engine import Engine
+from selfdev.engine.scorer import prepare, score
 from selfdev.errors import SelfdevError
+from selfdev.evidence.replay import Recorded, replay
 from selfdev.loop import scored
-from selfdev.questions import exam_questions
-from selfdev.replay import Recorded, replay
 from selfdev.run import open_models, questions_of
-from selfdev.scorer import prepare, score
 from selfdev.stats import wilson
+from selfdev.tasks.questions import exam_questions
 
 
 def recorded(folder: Path) -> tuple[Recorded, int, int]:

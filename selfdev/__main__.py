@@ -1,6 +1,6 @@
 """`python -m selfdev` is the command `selfdev`."""
 
-from selfdev.cli import main
+from selfdev.cli.cli import main
 
 if __name__ == "__main__":
     main()

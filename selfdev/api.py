@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 from selfdev.errors import SelfdevError
 
 if TYPE_CHECKING:
-    from selfdev.answers import Grades, Prompt
     from selfdev.checkpoints import Checkpoint
-    from selfdev.comparison import Comparison
-    from selfdev.doctor import Diagnosis
-    from selfdev.engine import Engine
-    from selfdev.explanation import Explanation
+    from selfdev.doctor.doctor import Diagnosis
+    from selfdev.engine.engine import Engine
+    from selfdev.evidence.comparison import Comparison
+    from selfdev.evidence.transfer_result import TransferResult
+    from selfdev.evidence.tune import TuneResult
+    from selfdev.explain.explanation import Explanation
     from selfdev.export import ExportResult
     from selfdev.lab.build import BuildResult
     from selfdev.lab.check import CheckResult
     from selfdev.merge import MergeResult
     from selfdev.records import Score
     from selfdev.results import RunResult
-    from selfdev.transfer_result import TransferResult
-    from selfdev.tune import TuneResult
-    from selfdev.verification import Verified
+    from selfdev.store.verification import Verified
+    from selfdev.tasks.answers import Grades, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ScoreResult:
 
 def run(config: Path | str, out: Path | str | None = None, overrides: Sequence[str] = ()) -> RunResult:
     """Run the loop of a config in a run folder (by default runs/NAME), or go on with the one there."""
-    from selfdev.config import load_config
+    from selfdev.config.config import load_config
     from selfdev.run import run_config
 
     settings = load_config(config, overrides)
@@ -57,8 +57,8 @@ def doctor(
     config: Path | str | None = None, out: Path | str | None = None, overrides: Sequence[str] = ()
 ) -> Diagnosis:
     """What this machine's sandbox gives and, with a config, whether its run can start; see `examine`."""
-    from selfdev.config import load_config
-    from selfdev.doctor import examine
+    from selfdev.config.config import load_config
+    from selfdev.doctor.doctor import examine
 
     settings = load_config(config, overrides) if config is not None else None
     folder = Path("runs") / settings.name if settings is not None else Path("runs")
@@ -91,13 +91,13 @@ def score(
     grader: str | None = None,
     chat: bool = False,
 ) -> ScoreResult:
-    """Score a model on the first `limit` (0: all) questions of a split; see `selfdev.tasks.load_task`."""
-    from selfdev.answers import questions
+    """Score a model on the first `limit` (0: all) questions of a split; see `load_task`."""
     from selfdev.checkpoints import open_checkpoint
+    from selfdev.engine.scorer import prepare
+    from selfdev.engine.scorer import score as score_exam
     from selfdev.progress import Bars
-    from selfdev.scorer import prepare
-    from selfdev.scorer import score as score_exam
-    from selfdev.tasks import HARNESS
+    from selfdev.tasks.answers import questions
+    from selfdev.tasks.tasks import HARNESS
 
     opened = open_checkpoint(model_folder(model), "model")
     if task.startswith(HARNESS):
@@ -141,7 +141,7 @@ def _score_result(model: str, task: str, split: str, score: Score, seconds: floa
 def _engine(model: Checkpoint) -> Engine:
     """The model, alive; SelfdevError where its weights are not finite."""
     from selfdev.checkpoints import check_finite, views
-    from selfdev.engine import Engine
+    from selfdev.engine.engine import Engine
 
     check_finite(views(model, [], "all"))
     return Engine(model.path)
@@ -151,7 +151,7 @@ def _score_by_harness(
     model: str, opened: Checkpoint, task: str, limit: int, batch: int, shots: int | None, path: str | None,
     chat: bool,
 ) -> ScoreResult:  # fmt: skip
-    from selfdev.tasks import HARNESS, harness
+    from selfdev.tasks.tasks import HARNESS, harness
 
     bridge, name = harness(), task.removeprefix(HARNESS)
     begin = time.monotonic()
@@ -170,14 +170,14 @@ def show_prompt(
     chat: bool = False,
 ) -> Prompt:
     """The exact prompt of a split's first question."""
-    from selfdev.answers import first_prompt, questions
+    from selfdev.tasks.answers import first_prompt, questions
 
     return first_prompt(model_folder(model), questions(task, shots, path, grader), split, chat)
 
 
 def answers_grade(file: Path | str, task: str) -> Grades:
     """Grade recorded outputs: a JSONL file with `response` and `answer`."""
-    from selfdev.answers import grade_file
+    from selfdev.tasks.answers import grade_file
 
     return grade_file(Path(file), task)
 
@@ -193,9 +193,9 @@ def explain(
     target: Path | str, config: Path | str | None = None, overrides: Sequence[str] = (), **options: Any
 ) -> Explanation:
     """Explain a run's best program, or a program on a config's models, or on probes alone; see
-    `selfdev.explain.explain` for the options."""
-    from selfdev.config import load_config
-    from selfdev.explain import explain as explain_program
+    `selfdev.explain.explain.explain` for the options."""
+    from selfdev.config.config import load_config
+    from selfdev.explain.explain import explain as explain_program
 
     settings = load_config(config, overrides) if config is not None else None
     return explain_program(str(target), settings, **options)
@@ -204,9 +204,9 @@ def explain(
 def tune(
     config: Path | str, out: Path | str | None = None, overrides: Sequence[str] = (), **options: Any
 ) -> TuneResult:
-    """Search the best coefficients of a human-designed method; see `selfdev.tune.tune` for the options."""
-    from selfdev.config import load_config
-    from selfdev.tune import tune as tune_config
+    """Search the best coefficients of a human-designed method; options as in `selfdev.evidence.tune`."""
+    from selfdev.config.config import load_config
+    from selfdev.evidence.tune import tune as tune_config
 
     settings = load_config(config, list(overrides))
     return tune_config(
@@ -219,8 +219,8 @@ def compare(
     fresh: int | None = None,
 ) -> Comparison:  # fmt: skip
     """A finished run beside controls at its budget, and its factories beside the untrained one; see
-    `selfdev.compare` for the controls' names and `fresh`."""
-    from selfdev.compare import compare as compare_run
+    `selfdev.evidence.compare` for the controls' names and `fresh`."""
+    from selfdev.evidence.compare import compare as compare_run
 
     return compare_run(Path(run), Path(out) if out is not None else None, controls, repeats, fresh)
 
@@ -228,7 +228,7 @@ def compare(
 def report(run: Path | str) -> Path:
     """Write report.html of a run folder again; returns its path."""
     from selfdev.collect import load_result
-    from selfdev.report import write_report
+    from selfdev.report.report import write_report
 
     path = Path(run) / "report.html"
     write_report(load_result(Path(run)), path)
@@ -237,7 +237,7 @@ def report(run: Path | str) -> Path:
 
 def verify(run: Path | str, sample: int = 20) -> Verified:
     """Check the archive of a run folder and run `sample` of its attempts again from their seeds."""
-    from selfdev.verification import verify_run
+    from selfdev.store.verification import verify_run
 
     return verify_run(Path(run), sample)
 
@@ -246,8 +246,8 @@ def transfer(
     run: Path | str, config: Path | str, out: Path | str | None = None, overrides: Sequence[str] = ()
 ) -> TransferResult:
     """Try a finished run's finalists on a config's models, in a folder (by default RUN/transfer/NAME)."""
-    from selfdev.config import load_config
-    from selfdev.transfer import transfer_run
+    from selfdev.config.config import load_config
+    from selfdev.evidence.transfer import transfer_run
 
     settings = load_config(config, overrides)
     folder = Path(out) if out is not None else Path(run) / "transfer" / settings.name
@@ -278,7 +278,7 @@ def lab_paths() -> dict[str, Any]:
 def model_path(model: Path | str) -> Path:
     """The folder of a model given as `lab:FAMILY/NAME`, as a path or as a hub id; nothing is fetched."""
     from selfdev import hub
-    from selfdev.config import lab_model
+    from selfdev.config.config import lab_model
     from selfdev.lab import builtin
 
     named = lab_model(str(model))

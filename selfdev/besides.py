@@ -11,11 +11,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from selfdev import stats
-from selfdev.archive import Archive
-from selfdev.findings import SIGNIFICANT, p_value, percent, points
 from selfdev.records import Replies, Score
-from selfdev.replies import MARKS, marked
+from selfdev.report.findings import SIGNIFICANT, p_value, percent, points
 from selfdev.results import Besides, Change, Lengths
+from selfdev.store.archive import Archive
+from selfdev.tasks.replies import MARKS, marked
 
 OTHER_FORM = "right in another form only"  # by the flexible reading and not by the strict one
 Pair = tuple[Sequence[bool], Sequence[bool]]  # of the improved model and of the seed

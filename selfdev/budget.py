@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from selfdev.archive import Archive
-from selfdev.settings import Budget as Limits
+from selfdev.config.settings import Budget as Limits
+from selfdev.store.archive import Archive
 
 T = TypeVar("T")
 

@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selfdev import factory
-from selfdev.archive import Archive
 from selfdev.besides import warnings, what_changed
-from selfdev.config import Config, parse_config
+from selfdev.config.config import Config, parse_config
 from selfdev.errors import SelfdevError
-from selfdev.findings import promotion_words
+from selfdev.factory import factory
 from selfdev.finish import name_of, notes, test_table
-from selfdev.folder import telling
 from selfdev.lineage import promotions
-from selfdev.lock import refuse_if_held
 from selfdev.records import Attempt, Score, State
+from selfdev.report.findings import promotion_words
 from selfdev.results import Cost, IterationStats, Kind, RunResult
+from selfdev.store.archive import Archive
+from selfdev.store.folder import telling
+from selfdev.store.lock import refuse_if_held
 
 MOST_PRINTED = 400  # characters of a failed program's output that the report shows
 NO_FAILURE = (State.SCORED, State.MERGED, State.UNSCORED)

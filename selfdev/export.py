@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from selfdev import gate
 from selfdev.checkpoints import SCOPES, ModelView, TensorSlot
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import make_probes
+from selfdev.gate import gate
 from selfdev.library import load_program
 from selfdev.locality import WHOLE, dependence, probe_sets
 from selfdev.records import Program, State

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from selfdev import gate
-from selfdev.archive import Archive
 from selfdev.besides import split_of
 from selfdev.checkpoints import Checkpoint
-from selfdev.findings import SIGNIFICANT
+from selfdev.config.settings import Config, TaskBesides
+from selfdev.gate import gate
 from selfdev.library import load_program
 from selfdev.lineage import Parents, promotions
 from selfdev.loop import Progress, try_attempts
-from selfdev.questions import ExamName
 from selfdev.records import Attempt, Score, best_first, fully_scored
+from selfdev.report.findings import SIGNIFICANT
 from selfdev.results import Kind, TestRow
-from selfdev.settings import Config, TaskBesides
 from selfdev.stats import mcnemar, paired_difference
-from selfdev.workers import Subject, Workers
+from selfdev.store.archive import Archive
+from selfdev.tasks.questions import ExamName
+from selfdev.workers.workers import Subject, Workers
 
 RIVALS = 5  # parameter sets of baselines that are looked at again on fresh dev questions
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from selfdev import gate
 from selfdev.errors import SelfdevError
+from selfdev.gate import gate
 from selfdev.records import Program
 
 BUILTIN = Path(__file__).parent / "programs"

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint, ModelView, open_checkpoint, views
 from selfdev.fingerprint import make_probes
 from selfdev.records import Attempt, best_first, fully_scored
 from selfdev.results import Promotion
 from selfdev.stats import paired_difference
+from selfdev.store.archive import Archive
 
 EVENT = "promotion"
 

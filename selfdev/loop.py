@@ -15,18 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from selfdev import factory
-from selfdev.archive import Archive
 from selfdev.budget import Budget
-from selfdev.hashes import of_weights
-from selfdev.lessons import lessons_of, teaches
+from selfdev.config.settings import Config
+from selfdev.factory import factory
+from selfdev.factory.lessons import lessons_of, teaches
+from selfdev.factory.preferences import make_pairs
 from selfdev.lineage import Parents
-from selfdev.preferences import make_pairs
 from selfdev.race import bar_of
 from selfdev.records import Attempt, Lessons, State
 from selfdev.results import Trained
-from selfdev.settings import Config
-from selfdev.workers import Workers
+from selfdev.store.archive import Archive
+from selfdev.store.hashes import of_weights
+from selfdev.workers.workers import Workers
 
 T = TypeVar("T")
 Within = Callable[[Iterable[Any]], Iterator[Any]]  # jobs, as long as there is something to spend

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from selfdev import gate
 from selfdev.checkpoints import (
     check_finite,
     check_free,
@@ -18,6 +17,7 @@ from selfdev.checkpoints import (
     views,
 )
 from selfdev.errors import SelfdevError
+from selfdev.gate import gate
 from selfdev.library import load_program
 from selfdev.records import MOST_GIB, MOST_SECONDS, Program, State
 from selfdev.sandbox import Limits, ServerProcess
@@ -102,7 +102,7 @@ def merge(
         with drafted(base, target, shard_size) as draft:
             done = run(draft.put)
             if done.outcome.state is State.MERGED:
-                from selfdev.card import model_card
+                from selfdev.report.card import model_card
 
                 card = model_card(
                     target.absolute().name, accepted, base, relatives, scope=scope, dtype=dtype,

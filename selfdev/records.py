@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from selfdev import stats
-from selfdev.grading import Lead
+from selfdev.tasks.grading import Lead
 
 # What a program may be given at most: beyond any machine, and no number overflows.
 MOST_SECONDS = 1_000_000
@@ -96,8 +96,8 @@ class Score:
 @dataclass(frozen=True, slots=True)
 class Replies:
     """What is kept of an exam's replies beside right and wrong, in question order: the kind of each question
-    ("" where it has none), lengths in characters, and marks as bits, see selfdev.replies. Lengths and marks
-    are empty where the task grades its own replies."""
+    ("" where it has none), lengths in characters, and marks as bits, see `selfdev.tasks.replies`. Lengths and
+    marks are empty where the task grades its own replies."""
 
     kinds: tuple[str, ...]
     lengths: tuple[int, ...] = ()

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from selfdev import stats
-from selfdev.grading import Lead
+from selfdev.tasks.grading import Lead
 
-Kind = Literal["seed", "expert", "baseline", "home baseline", "discovered"]  # home: see selfdev.transfer
+Kind = Literal["seed", "expert", "baseline", "home baseline", "discovered"]  # home: see evidence/transfer.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class DpoStep:
 
 @dataclass(frozen=True, slots=True)
 class FactoryCheck:
-    """A trained factory, looked at (selfdev.factory_check). Of `held_out` pairs whose programs were in none
+    """A trained factory, looked at (selfdev.factory.check). Of `held_out` pairs whose programs were in none
     of the `trained` ones it ranks `right` in the order of their scores; low and high are the Wilson 95 %
     bounds of that accuracy. `kl` is its divergence from the first factory, nats per program, estimated on
     `programs` it wrote at temperature 1, and `kl_error` the standard error. None: not measured."""
@@ -148,8 +148,8 @@ class Lengths:
 @dataclass(frozen=True, slots=True)
 class Besides:
     """What else changed from the seed to the improved model: accuracy by kind of test question, the share of
-    replies that have a mark (`selfdev.replies`), their length (None: the task grades its own replies), and
-    accuracy on tasks that the search never saw."""
+    replies that have a mark (`selfdev.tasks.replies`), their length (None: the task grades its own replies),
+    and accuracy on tasks that the search never saw."""
 
     kinds: tuple[Change, ...]
     replies: tuple[Change, ...]

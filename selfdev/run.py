@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from selfdev.archive import Archive
 from selfdev.checkpoints import (
     Checkpoint,
     ModelView,
@@ -25,24 +24,25 @@ from selfdev.checkpoints import (
     views,
 )
 from selfdev.collect import collect
-from selfdev.config import Config, dump
+from selfdev.config.config import Config, dump
 from selfdev.errors import SelfdevError
+from selfdev.factory.training import trainer
 from selfdev.fingerprint import make_probes
 from selfdev.finish import final_examination, tune_baselines
-from selfdev.folder import open_archive
-from selfdev.inputs import settle_inputs
 from selfdev.interrupt import Stop, gently
 from selfdev.library import load_program
 from selfdev.loop import run_loop
 from selfdev.progress import Bars
-from selfdev.questions import exam_questions
 from selfdev.results import RunResult
 from selfdev.sandbox import protections
 from selfdev.sandbox.layers import in_words, missing, refusal
 from selfdev.saving import dtype_of, line_of, promote_winner, save_best
-from selfdev.tasks import Task, besides_problems, load_task
-from selfdev.training import trainer
-from selfdev.workers import Setup, Workers
+from selfdev.store.archive import Archive
+from selfdev.store.folder import open_archive
+from selfdev.store.inputs import settle_inputs
+from selfdev.tasks.questions import exam_questions
+from selfdev.tasks.tasks import Task, besides_problems, load_task
+from selfdev.workers.workers import Setup, Workers
 
 CHANGEABLE = ("workers", "controls")  # may differ when a run goes on: its own results stay the same
 
@@ -72,7 +72,7 @@ def run_config(config: Config, folder: Path) -> RunResult:
             raise
         result = report(folder, archive)
     if config.controls:
-        from selfdev.compare import compare
+        from selfdev.evidence.compare import compare
 
         compare(folder, controls=config.controls)
     return result
@@ -80,7 +80,7 @@ def run_config(config: Config, folder: Path) -> RunResult:
 
 def report(folder: Path, archive: Archive) -> RunResult:
     """Write the report of what there is so far; returns what it shows."""
-    from selfdev.report import write_report
+    from selfdev.report.report import write_report
 
     result = collect(folder, archive)
     write_report(result, folder / "report.html")

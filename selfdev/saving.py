@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from selfdev.archive import Archive
-from selfdev.card import model_card
 from selfdev.checkpoints import Checkpoint, save_merged, views
 from selfdev.collect import tested
-from selfdev.config import Config
+from selfdev.config.config import Config
 from selfdev.finish import Candidate, examine, name_of, test_table
 from selfdev.lineage import EVENT, Lineage, decision, promotions, winner_of
 from selfdev.loop import Progress
 from selfdev.records import Attempt, Program
+from selfdev.report.card import model_card
 from selfdev.results import TestRow
 from selfdev.sandbox import Limits, Sandbox
-from selfdev.workers import Workers
+from selfdev.store.archive import Archive
+from selfdev.workers.workers import Workers
 
 
 def line_of(

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from selfdev.config import Config, parse_config
+from selfdev.config.config import Config, parse_config
+from selfdev.config.task import TaskBesides
 from selfdev.lineage import Parents
-from selfdev.questions import ExamName
 from selfdev.records import Lessons, Outcome, Score, State, TextPair
 from selfdev.results import DpoStep, Trained, factory_check
-from selfdev.settings_task import TaskBesides
-from selfdev.workers import Probed, Subject, Tried, Workers
+from selfdev.tasks.questions import ExamName
+from selfdev.workers.workers import Probed, Subject, Tried, Workers
 
 T = TypeVar("T")
 QUESTIONS = 20

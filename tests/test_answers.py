@@ -14,7 +14,7 @@ from test_public_tasks import gsm8k, write
 from typer.testing import CliRunner
 
 from selfdev import api
-from selfdev.cli import app
+from selfdev.cli.cli import app
 from selfdev.errors import SelfdevError
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from selfdev.archive import Archive
 from selfdev.errors import SelfdevError
 from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
 from selfdev.results import DpoStep, FactoryCheck, Trained, factory_check
 from selfdev.stats import wilson
+from selfdev.store.archive import Archive
 
 SCORE = Score((True, False, True), (True, True, True))
 

@@ -17,8 +17,8 @@ from conftest import Family
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from selfdev.cli import app
-from selfdev.engine import Engine
+from selfdev.cli.cli import app
+from selfdev.engine.engine import Engine
 
 DOWN = "model.layers.0.mlp.down_proj.weight"
 Damage = Callable[[Path], object]

@@ -9,13 +9,13 @@ import pytest
 from sample_result import result
 
 from selfdev import stats
-from selfdev.archive import Archive
 from selfdev.besides import by_kind, changes, warnings, what_changed
 from selfdev.records import Score
-from selfdev.replies import MARKS, is_degenerate, marked, note
-from selfdev.report import render
-from selfdev.report_besides import besides_section
+from selfdev.report.besides import besides_section
+from selfdev.report.report import render
 from selfdev.results import Besides, Lengths
+from selfdev.store.archive import Archive
+from selfdev.tasks.replies import MARKS, is_degenerate, marked, note
 
 FORM, NONE, EMPTY, ROUND, REFUSAL = MARKS
 

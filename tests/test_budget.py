@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from fakes import QUESTIONS, FakeTrain, FakeWorkers, of_accuracy, silent, small_config
 
-from selfdev.archive import Archive
 from selfdev.budget import Budget
 from selfdev.checkpoints import Checkpoint
 from selfdev.collect import collect
+from selfdev.config.settings import Budget as Limits
 from selfdev.finish import final_examination, tune_baselines
 from selfdev.lineage import Parents
 from selfdev.loop import run_loop
-from selfdev.questions import ExamName
 from selfdev.records import Outcome, State
-from selfdev.report import render
-from selfdev.settings import Budget as Limits
-from selfdev.workers import Tried
+from selfdev.report.report import render
+from selfdev.store.archive import Archive
+from selfdev.tasks.questions import ExamName
+from selfdev.workers.workers import Tried
 
 
 class OneByOne(FakeWorkers):

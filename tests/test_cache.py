@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 from transformers.cache_utils import Cache, DynamicLayer
 
-from selfdev.cache import ROOM, RoomyLayer, joined, new_cache
+from selfdev.engine.cache import ROOM, RoomyLayer, joined, new_cache
 
 
 def states(draw: torch.Generator, rows: int, columns: int) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard, metadata_load
 
-from selfdev.card import model_card, parent
 from selfdev.checkpoints import Checkpoint
 from selfdev.records import Program
+from selfdev.report.card import model_card, parent
 from selfdev.results import TestRow
 
 CODE = "SCALE = 0.5\n\ndef merge_models(models, device):\n    return dict(models['seed'])"

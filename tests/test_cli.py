@@ -16,8 +16,8 @@ from sample_result import result as sample_run
 from typer.testing import CliRunner, Result
 
 import selfdev
-from selfdev.answer import to_json
-from selfdev.cli import STARTED, app
+from selfdev.cli.answer import to_json
+from selfdev.cli.cli import STARTED, app
 from selfdev.errors import SelfdevError
 from selfdev.records import State
 
@@ -57,7 +57,7 @@ def call(monkeypatch: pytest.MonkeyPatch, verb: str, answer: Any, *words: str) -
 def test_help_imports_nothing_heavy() -> None:
     code = """
 import sys
-from selfdev.cli import app
+from selfdev.cli.cli import app
 try:
     app(["--help"])
 except SystemExit as ended:
@@ -249,7 +249,7 @@ def paths():
     print("printed"); os.write(1, b"written\\n"); os.system("echo child")
     return {"a": "b"}
 selfdev.api = types.SimpleNamespace(lab_paths=paths)
-from selfdev.cli import app
+from selfdev.cli.cli import app
 app(["lab", "path", "--json"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

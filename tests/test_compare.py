@@ -12,14 +12,14 @@ from fakes import FakeTrain, FakeWorkers, Killed, silent, small_config
 from test_finish import MODELS
 from test_race import attempt
 
-from selfdev.archive import Archive
-from selfdev.compare import CONTROLS, checked_names, examine_all, search_all
-from selfdev.comparison import Comparison, Examined, Searched, gather, leaders, notes
-from selfdev.controls import Searcher, cost
 from selfdev.errors import SelfdevError
+from selfdev.evidence.compare import CONTROLS, checked_names, examine_all, search_all
+from selfdev.evidence.comparison import Comparison, Examined, Searched, gather, leaders, notes
+from selfdev.evidence.controls import Searcher, cost
 from selfdev.finish import final_examination, tune_baselines
 from selfdev.loop import run_loop
-from selfdev.report_compare import write_comparison
+from selfdev.report.compare import write_comparison
+from selfdev.store.archive import Archive
 
 CONFIG = small_config()
 NAMES = ("untrained", "generator", "cma ties")

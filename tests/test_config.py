@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from selfdev.config import Config, config_schema, dump, lab_model, load_config, parse_config
+from selfdev.config.config import Config, config_schema, dump, lab_model, load_config, parse_config
 from selfdev.errors import SelfdevError
 
 CONFIGS = Path(__file__).parents[1] / "configs"

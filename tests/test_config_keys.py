@@ -19,17 +19,18 @@ from safetensors.torch import load_file
 from test_preferences import attempt, table
 from transformers import AutoModelForCausalLM
 
-from selfdev import collect, dpo, objectives, run
-from selfdev.archive import Archive
+from selfdev import collect, run
 from selfdev.checkpoints import Checkpoint
-from selfdev.config import Config
-from selfdev.factory_check import look
+from selfdev.config.config import Config
+from selfdev.config.settings import Section
+from selfdev.factory import dpo, objectives
+from selfdev.factory.check import look
+from selfdev.factory.objectives import adapters, arguments
+from selfdev.factory.preferences import make_pairs
 from selfdev.finish import final_examination, tune_baselines
 from selfdev.loop import run_loop
-from selfdev.objectives import adapters, arguments
-from selfdev.preferences import make_pairs
 from selfdev.records import Lessons
-from selfdev.settings import Section
+from selfdev.store.archive import Archive
 
 
 @dataclass
@@ -176,7 +177,7 @@ def ended(config: Config, world: World) -> object:
     world.archive.put("best", "seed")
     world.archive.add_examined("seed", "seed", "test", None, of_accuracy(3))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("selfdev.compare.compare", lambda _, controls: asked.extend(controls))
+        patch.setattr("selfdev.evidence.compare.compare", lambda _, controls: asked.extend(controls))
         patch.setattr(run, "check_questions", lambda _: None)
         run.run_config(config, world.folder)
     return asked

@@ -10,13 +10,13 @@ import pytest
 from fakes import QUESTIONS, FakeWorkers, Killed, silent, small_config
 from test_race import attempt
 
-from selfdev import factory
-from selfdev.archive import Archive
-from selfdev.controls import Searcher, cost, random_programs, search_coefficients, write_programs
+from selfdev.evidence.controls import Searcher, cost, random_programs, search_coefficients, write_programs
+from selfdev.evidence.search import Space
+from selfdev.factory import factory
 from selfdev.lineage import Parents
 from selfdev.records import Score
-from selfdev.search import Space
-from selfdev.workers import Probed
+from selfdev.store.archive import Archive
+from selfdev.workers.workers import Probed
 
 CONFIG = small_config()
 SPACE = Space("task_arithmetic", 2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from selfdev import gate
+from selfdev.gate import gate
 from selfdev.lab.corpus import make_program
 
 PROGRAMS = 300

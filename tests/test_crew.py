@@ -13,9 +13,9 @@ from typing import Any
 import crew_jobs as jobs
 import pytest
 
-from selfdev.crew import AGAIN, Crew
 from selfdev.errors import SelfdevError
 from selfdev.interrupt import Stop
+from selfdev.workers.crew import AGAIN, Crew
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ import yaml
 from conftest import Family
 from typer.core import TyperGroup
 
-from selfdev import gate
-from selfdev.cli import app
-from selfdev.config import load_config, parse_config
+from selfdev.cli.cli import app
+from selfdev.config.config import load_config, parse_config
+from selfdev.config.settings import Config, Section
+from selfdev.gate import gate
 from selfdev.lab.build import RECIPES
 from selfdev.library import builtin_names, load_program
 from selfdev.merge import merge
 from selfdev.records import State
-from selfdev.settings import Config, Section
 
 ROOT = Path(__file__).parents[1]
 DOCS = ("README.md", "ARCHITECTURE.md", "PAPER.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
@@ -167,7 +167,7 @@ def test_config_example_is_valid() -> None:
 
 
 def test_question_example_is_a_task(tmp_path: Path) -> None:
-    from selfdev.tasks import grade, load_task
+    from selfdev.tasks.tasks import grade, load_task
 
     (example,) = blocks("README.md", "json")
     path = tmp_path / "questions.jsonl"
@@ -189,8 +189,8 @@ def test_python_example_uses_names_that_exist() -> None:
     example = next(block for block in blocks("README.md", "python") if "Archive(" in block)
     compile(example, "README.md", "exec")
     from selfdev import api
-    from selfdev.archive import Archive
     from selfdev.records import Attempt
+    from selfdev.store.archive import Archive
 
     assert callable(Archive.attempts)
     assert {"outcome", "score", "nearest", "distance"} <= set(Attempt.__dataclass_fields__)

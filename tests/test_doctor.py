@@ -20,13 +20,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import selfdev
-from selfdev import doctor, doctor_measure, estimate
-from selfdev.cli import app
-from selfdev.config import Config
-from selfdev.doctor import Diagnosis, Gpu, Machine, Protection, examine
-from selfdev.doctor_models import look_at
+from selfdev.cli.cli import app
+from selfdev.cli.terminal_doctor import hours, print_diagnosis
+from selfdev.config.config import Config
+from selfdev.doctor import doctor, estimate
+from selfdev.doctor import measure as doctor_measure
+from selfdev.doctor.doctor import Diagnosis, Gpu, Machine, Protection, examine
+from selfdev.doctor.models import look_at
 from selfdev.sandbox import layers, selftest
-from selfdev.terminal_doctor import hours, print_diagnosis
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SEVEN = 7_000_000_000

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfdev.checkpoints import open_checkpoint
-from selfdev.dpo import train
-from selfdev.objectives import arguments
+from selfdev.config.settings import Dpo
+from selfdev.factory.dpo import train
+from selfdev.factory.objectives import arguments
 from selfdev.records import Lessons, TextPair
 from selfdev.results import DpoStep
-from selfdev.settings import Dpo
 
 PROMPT = "1 plus 2 is "  # ends at a token: prompt and reply are read in one piece
 PAIRS = (TextPair("3 #### 3", "4 4 4"), TextPair("5", "6 times 7"))

@@ -19,9 +19,9 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from selfdev import factory
 from selfdev.checkpoints import tensor, views
-from selfdev.engine import Engine
+from selfdev.engine.engine import Engine
+from selfdev.factory import factory
 
 WORDS = [*"0123456789", "plus", "times", "is", "####"]
 LIMIT = 24

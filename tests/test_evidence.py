@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import sample_result
 
-from selfdev.comparison import Comparison, Examined, Searched
-from selfdev.evidence import Evidence, Search, beats, controls, gap, headroom, learns, page
-from selfdev.learning import Estimate, Fresh, Learned
+from selfdev.evidence.comparison import Comparison, Examined, Searched
+from selfdev.evidence.evidence import Evidence, Search, beats, controls, gap, headroom, learns, page
+from selfdev.evidence.learning import Estimate, Fresh, Learned
 from selfdev.records import Score
 
 N = 2000

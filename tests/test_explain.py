@@ -12,15 +12,16 @@ from typer.testing import CliRunner
 from writing_family import build
 from writing_run import settings
 
-from selfdev import api, gate
-from selfdev.answer import to_json
-from selfdev.cli import app
-from selfdev.config import dump
+from selfdev import api
+from selfdev.cli.answer import to_json
+from selfdev.cli.cli import app
+from selfdev.config.config import dump
 from selfdev.errors import SelfdevError
-from selfdev.explain import is_no_loss
-from selfdev.explanation import Effect, Explanation, difference_of, differences, verdict_of
+from selfdev.explain.explain import is_no_loss
+from selfdev.explain.explanation import Effect, Explanation, difference_of, differences, verdict_of
+from selfdev.gate import gate
 from selfdev.records import Score
-from selfdev.report_explain import render
+from selfdev.report.explain import render
 
 # `good` alone makes the score; `bad` has no part in it, line 6 is dead, and so is the constant there.
 KNOWN = """def merge_models(models, device):

@@ -11,9 +11,9 @@ from conftest import Family
 from mergekit_oracle import in_mergekit
 from safetensors.torch import load_file
 
-from selfdev import gate
 from selfdev.errors import SelfdevError
 from selfdev.export import export
+from selfdev.gate import gate
 from selfdev.merge import merge
 from selfdev.records import State
 

@@ -7,7 +7,8 @@ import ast
 import numpy as np
 import pytest
 
-from selfdev import factory, gate
+from selfdev.factory import factory
+from selfdev.gate import gate
 
 GOLDEN_PROMPT = """\
 # Merge "seed" with its fine-tuned experts into a better model.

@@ -10,9 +10,9 @@ from conftest import Family
 from test_dpo import PAIRS, PROMPT, RULE, log_probability, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from selfdev.factory_check import look
+from selfdev.config.settings import Dpo
+from selfdev.factory.check import look
 from selfdev.records import Lessons, TextPair
-from selfdev.settings import Dpo
 
 HELD = (TextPair("3", "9 9"), TextPair("7 plus 1", "0"), TextPair("4 4", "3 3"), TextPair("1 1 1", "2"))
 QUICK = Dpo(kl_programs=0, batch=3)

@@ -6,7 +6,7 @@ import pytest
 from sample_result import nothing_scored, result, row
 
 from selfdev import stats
-from selfdev.findings import (
+from selfdev.report.findings import (
     Gain,
     best_baseline,
     duration,

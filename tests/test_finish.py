@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from fakes import FakeTrain, FakeWorkers, Killed, of_accuracy, silent, small_config
 
-from selfdev.archive import Archive
 from selfdev.besides import split_of, what_changed
 from selfdev.checkpoints import Checkpoint
 from selfdev.finish import (
@@ -27,6 +26,7 @@ from selfdev.loop import run_loop
 from selfdev.records import Outcome, Score, State
 from selfdev.results import Kind, TestRow
 from selfdev.stats import mcnemar, wilson
+from selfdev.store.archive import Archive
 
 make_table = test_table
 del test_table  # pytest would take it for a test

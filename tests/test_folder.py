@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from fakes import FakeTrain, FakeWorkers, silent, small_config
 
-from selfdev.archive import Archive
 from selfdev.collect import finished_archive
 from selfdev.errors import SelfdevError
-from selfdev.folder import open_archive
 from selfdev.loop import run_loop
+from selfdev.store.archive import Archive
+from selfdev.store.folder import open_archive
 
 CONFIG = small_config()
 

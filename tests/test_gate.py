@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from selfdev import gate
+from selfdev.factory.factory import prompt
+from selfdev.gate import gate
+from selfdev.library import BUILTIN
 
-PROMPT = (Path(gate.__file__).parent / "prompt.txt").read_text()
+PROMPT = prompt()
 PLAIN = "def merge_models(models, device):\n    return dict(models['seed'])"
 
 CHATTY = """\
@@ -238,7 +240,7 @@ def test_what_breaks_the_rules_is_refused_with_a_reason(text: str) -> None:
 
 
 def test_all_built_in_programs_pass() -> None:
-    for path in (Path(gate.__file__).parent / "programs").glob("[a-z]*.py"):
+    for path in BUILTIN.glob("[a-z]*.py"):
         gate.check(path.read_text())
 
 

@@ -29,7 +29,7 @@ OUTSIDE = {
 WALK = """
 import builtins, importlib, json, sys, types, warnings
 warnings.simplefilter("ignore")
-from selfdev import gate_rules as rules
+from selfdev.gate import rules
 from selfdev.sandbox import inputs
 
 inputs.exercise()  # what a program finds already imported

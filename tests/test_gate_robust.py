@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from selfdev import gate
+from selfdev.factory.factory import prompt
+from selfdev.gate import gate
 
-PROMPT = (Path(gate.__file__).parent / "prompt.txt").read_text()
+PROMPT = prompt()
 PLAIN = "def merge_models(models, device):\n    return dict(models['seed'])"
 
 

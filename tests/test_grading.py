@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from public_data import folder, read
 
-from selfdev.grading import Grader, extract, grade, grade_all
+from selfdev.tasks.grading import Grader, extract, grade, grade_all
 
 CHOICES = ("a red car", "a blue car", "no car")
 

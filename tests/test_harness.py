@@ -14,24 +14,24 @@ import torch
 from conftest import Family
 
 from selfdev import api
-from selfdev.engine import Engine
+from selfdev.engine.engine import Engine
+from selfdev.engine.scorer import prepare, score
 from selfdev.errors import SelfdevError
-from selfdev.scorer import prepare, score
-from selfdev.tasks import load_task
+from selfdev.tasks.tasks import load_task
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_without_the_extra_the_next_step_is_named(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    monkeypatch.delitem(sys.modules, "selfdev.harness", raising=False)
+    monkeypatch.delitem(sys.modules, "selfdev.tasks.harness", raising=False)
     with pytest.raises(SelfdevError, match=r"need the extra lm-eval; pip install"):
         api.score(family.seed, "lm-eval:x")
 
 
 def test_replies_are_those_of_the_engine(family: Family) -> None:
     pytest.importorskip("lm_eval")
-    from selfdev.harness import LivingModel
+    from selfdev.tasks.harness import LivingModel
 
     engine = Engine(family.seed, dtype="float32")
     asked = [("1 plus 1 is", 3), ("2 plus", 5), ("3 times 3 is", 3)]
@@ -42,7 +42,7 @@ def test_replies_are_those_of_the_engine(family: Family) -> None:
 
 def test_likelihoods_are_those_of_the_model(family: Family) -> None:
     pytest.importorskip("lm_eval")
-    from selfdev.harness import LivingModel
+    from selfdev.tasks.harness import LivingModel
 
     engine = Engine(family.seed, dtype="float32")
     ids = engine.tokenizer("1 plus 1 is 2").input_ids
@@ -74,7 +74,7 @@ def local_task(folder: Path, **files: list[int]) -> Path:
 
 def more_likely(engine: Engine, prompt: str) -> int:
     """Which of the two choices the model finds more likely."""
-    from selfdev.harness import LivingModel
+    from selfdev.tasks.harness import LivingModel
 
     found = LivingModel(engine).loglikelihood([SimpleNamespace(args=(prompt, f" {c}")) for c in "27"])
     return max((0, 1), key=lambda i: found[i][0])
@@ -82,7 +82,7 @@ def more_likely(engine: Engine, prompt: str) -> int:
 
 def test_multiple_choice_of_a_local_task(family: Family, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
-    from selfdev import harness
+    from selfdev.tasks import harness
 
     engine = Engine(family.seed, dtype="float32")
     label = more_likely(engine, "0 plus 2 is")

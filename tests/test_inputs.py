@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from conftest import Family
 
-from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint, open_checkpoint
 from selfdev.errors import SelfdevError
-from selfdev.inputs import Files, settle_inputs
-from selfdev.questions import Question
-from selfdev.tasks import Task
+from selfdev.store.archive import Archive
+from selfdev.store.inputs import Files, settle_inputs
+from selfdev.tasks.questions import Question
+from selfdev.tasks.tasks import Task
 
 TASK = Task("t", (Question("1 plus", "1"),), (Question("2 plus", "2"),))
 

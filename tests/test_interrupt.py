@@ -15,7 +15,7 @@ from selfdev.interrupt import gently, term_like_ctrl_c
 BOTH = [signal.SIGINT, signal.SIGTERM]
 VERB = """
 import signal, time, typer
-from selfdev.answer import answer
+from selfdev.cli.answer import answer
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit that it is ignored
 def work():
     print("at work", flush=True)

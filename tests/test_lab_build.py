@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfdev.checkpoints import open_checkpoint, tensor, views
 from selfdev.errors import SelfdevError
-from selfdev.factory import prompt
+from selfdev.factory.factory import prompt
 from selfdev.lab import build as lab_build
 from selfdev.lab import lessons
 from selfdev.lab.build import ExpertRecipe, Phase, Recipe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfdev.config import load_config
+from selfdev.config.config import load_config
 from selfdev.errors import SelfdevError
 from selfdev.lab import check as lab_check
 from selfdev.lab import experts

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from selfdev.lab import questions as lab
-from selfdev.tasks import extract
+from selfdev.tasks.tasks import extract
 
 STEP = re.compile(r"(\d+)([-+*/])(\d+)=(\d+)")
 DEV, TEST = 2000, 5000

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from fakes import FakeWorkers, silent, small_config
 
-from selfdev.learning import Estimate, Learned, distinct_in, fresh_config, lesson, measured, write_fresh
+from selfdev.evidence.learning import (
+    Estimate,
+    Learned,
+    distinct_in,
+    fresh_config,
+    lesson,
+    measured,
+    write_fresh,
+)
 
 CONFIG = fresh_config(small_config(), 30)
 
@@ -95,7 +103,7 @@ def test_a_change_outside_its_interval_is_said_with_its_size() -> None:
 def test_the_bootstrap_covers_a_known_mean_as_often_as_stated() -> None:
     import numpy as np
 
-    from selfdev.learning import _bootstrapped
+    from selfdev.evidence.learning import _bootstrapped
 
     rng = random.Random(0)
     held = 0

@@ -9,7 +9,7 @@ import pytest
 from fakes import small_config
 from test_preferences import attempt, table
 
-from selfdev.lessons import hold_out, lessons_of, reward_of, teaches
+from selfdev.factory.lessons import hold_out, lessons_of, reward_of, teaches
 from selfdev.records import Attempt, Lessons, Outcome, Pair, State, TextPair
 
 PAIRS = [Pair(good, bad) for good in range(1, 11) for bad in range(11, 31)]

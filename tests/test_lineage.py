@@ -11,15 +11,15 @@ from conftest import Family
 from fakes import of_accuracy, small_config
 from sample_result import result
 
-from selfdev.archive import Archive
 from selfdev.checkpoints import save_merged, tensor
 from selfdev.errors import SelfdevError
-from selfdev.findings import promotion_words
 from selfdev.lineage import EVENT, Lineage, decision, promotions, winner_of
 from selfdev.records import Outcome, Score, State
-from selfdev.report import render
+from selfdev.report.findings import promotion_words
+from selfdev.report.report import render
 from selfdev.results import Promotion
 from selfdev.stats import paired_difference
+from selfdev.store.archive import Archive
 
 
 @pytest.fixture

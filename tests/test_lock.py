@@ -13,17 +13,18 @@ from types import SimpleNamespace
 import pytest
 from fakes import small_config
 
-from selfdev import compare, run, transfer, tune
-from selfdev.archive import Archive
+from selfdev import run
 from selfdev.collect import load_result
 from selfdev.errors import SelfdevError
-from selfdev.folder import open_archive
-from selfdev.lock import locked
+from selfdev.evidence import compare, transfer, tune
+from selfdev.store.archive import Archive
+from selfdev.store.folder import open_archive
+from selfdev.store.lock import locked
 
 HOLD = """
 import sys
 from pathlib import Path
-from selfdev.lock import locked
+from selfdev.store.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

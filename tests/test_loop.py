@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from fakes import FakeTrain, FakeWorkers, Killed, behaviour_of, silent, small_config
 
-from selfdev import factory
-from selfdev.archive import Archive
-from selfdev.config import Config
+from selfdev.config.config import Config
+from selfdev.factory import factory
+from selfdev.factory.preferences import make_pairs
 from selfdev.loop import factory_of, run_loop
-from selfdev.preferences import make_pairs
 from selfdev.records import Attempt, State
+from selfdev.store.archive import Archive
 
 CONFIG = small_config()
 SEED = Path("the/seed")

@@ -8,7 +8,7 @@ import time
 import pytest
 from public_data import folder, read
 
-from selfdev import maths
+from selfdev.tasks import maths
 
 
 @pytest.mark.parametrize(

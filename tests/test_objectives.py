@@ -11,14 +11,14 @@ import torch
 from conftest import Family
 from test_dpo import BETA, PAIRS, PROMPT, RULE, log_probability, run, token_log_probabilities, weights
 
-from selfdev.config import parse_config
-from selfdev.dpo import train
+from selfdev.config.config import parse_config
+from selfdev.config.settings import Dpo
 from selfdev.errors import SelfdevError
-from selfdev.grpo import grpo_arguments
-from selfdev.objectives import rows
+from selfdev.factory.dpo import train
+from selfdev.factory.grpo import grpo_arguments
+from selfdev.factory.objectives import rows
 from selfdev.records import Lessons, TextPair
 from selfdev.results import DpoStep
-from selfdev.settings import Dpo
 
 
 def rule(**changes: object) -> Dpo:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from selfdev import gate
 from selfdev.errors import SelfdevError
+from selfdev.gate import gate
 
 PLAIN = "def merge_models(models, device):\n    return dict(models['seed'])"
 PARAMETERS = (

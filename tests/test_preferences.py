@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from selfdev.preferences import make_pairs
+from selfdev.config.settings import Pairs
+from selfdev.factory.preferences import make_pairs
 from selfdev.records import Attempt, Outcome, Pair, Score, State
-from selfdev.settings import Pairs
 
 QUESTIONS = 100
 RULE = Pairs(top=0.1, bottom=0.2, min_each=1, carry_over=0, max_pairs=1000)

@@ -63,7 +63,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     code = """
 import types, selfdev
 selfdev.api = types.SimpleNamespace(lab_paths=lambda: {"a": "b" * 10**6})
-from selfdev.cli import app
+from selfdev.cli.cli import app
 app(["lab", "path", "--json"])
 """
     words = [sys.executable, "-c", code]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from selfdev import gate
 from selfdev.errors import SelfdevError
+from selfdev.gate import gate
 from selfdev.library import builtin_names, load_program
 
 Models = dict[str, dict[str, Tensor]]

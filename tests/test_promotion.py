@@ -11,10 +11,10 @@ from writing_family import build
 from writing_run import rows, settings
 
 from selfdev import api
-from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint, open_checkpoint, tensor
 from selfdev.results import RunResult
 from selfdev.run import run_config
+from selfdev.store.archive import Archive
 
 
 @pytest.fixture(scope="module")

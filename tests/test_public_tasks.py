@@ -12,9 +12,9 @@ import pytest
 from public_data import folder
 
 from selfdev.errors import SelfdevError
-from selfdev.grading import grade
-from selfdev.public_tasks import GSM8K_STOPS, MATH_STOPS, minerva
-from selfdev.tasks import load_task
+from selfdev.tasks.grading import grade
+from selfdev.tasks.public import GSM8K_STOPS, MATH_STOPS, minerva
+from selfdev.tasks.tasks import load_task
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -20,13 +20,13 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from selfdev.archive import Archive
 from selfdev.checkpoints import open_checkpoint, tensor
-from selfdev.config import Config, parse_config
-from selfdev.engine import Engine
+from selfdev.config.config import Config, parse_config
+from selfdev.engine.engine import Engine
 from selfdev.records import State
 from selfdev.results import RunResult
 from selfdev.run import run_config
+from selfdev.store.archive import Archive
 
 END, ROWS = "<|endoftext|>", 320
 Row = dict[str, str]
@@ -182,7 +182,7 @@ def test_an_experts_score_is_that_of_its_own_model(
 ) -> None:
     from peft import PeftModel
 
-    from selfdev.tasks import load_task
+    from selfdev.tasks.tasks import load_task
 
     merged: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(world.seed), world.times)
     merged.merge_and_unload().save_pretrained(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from selfdev.replay import Recorded, replay
+from selfdev.evidence.replay import Recorded, replay
 
 
 def answers(*rights: int, n: int = 40) -> np.ndarray:

@@ -12,13 +12,13 @@ from typing import get_args
 import pytest
 from sample_result import PROGRAM, nothing_scored, result, row, turn
 
-from selfdev.report import highlight, render, write_report
-from selfdev.report_figures import distribution, outcomes, temperature
-from selfdev.report_scores import dev_test, interval_axis, interval_bar
-from selfdev.report_svg import Axis, axis_over, number_tick, percent_tick, ticks
-from selfdev.report_training import OBJECTIVES, checks, training
+from selfdev.config.learning import Objective
+from selfdev.report.figures import distribution, outcomes, temperature
+from selfdev.report.report import highlight, render, write_report
+from selfdev.report.scores import dev_test, interval_axis, interval_bar
+from selfdev.report.svg import Axis, axis_over, number_tick, percent_tick, ticks
+from selfdev.report.training import OBJECTIVES, checks, training
 from selfdev.results import DpoStep, RunResult, factory_check
-from selfdev.settings_learning import Objective
 
 VOID = {"meta", "line", "rect", "circle", "path", "br"}
 
@@ -85,7 +85,7 @@ def test_every_drawing_is_named_or_hidden_from_screen_readers() -> None:
 
 
 def test_every_class_of_a_drawing_has_a_style() -> None:
-    css = Path(__file__).parents[1].joinpath("selfdev", "report.css").read_text(encoding="utf-8")
+    css = Path(__file__).parents[1].joinpath("selfdev", "report", "style.css").read_text(encoding="utf-8")
     drawn = {
         name
         for tag, attrs in page(result()).tags

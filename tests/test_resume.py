@@ -23,15 +23,15 @@ from typing import Any
 import pytest
 from fakes import FakeWorkers, silent, small_config
 
-from selfdev import hashes
-from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint
 from selfdev.collect import collect
 from selfdev.finish import final_examination, tune_baselines
-from selfdev.folder import open_archive
 from selfdev.loop import run_loop
 from selfdev.records import Lessons
 from selfdev.results import DpoStep, Trained, factory_check
+from selfdev.store import hashes
+from selfdev.store.archive import Archive
+from selfdev.store.folder import open_archive
 
 CONFIG = small_config(factory={"programs": 12, "iterations": 3, "batch": 5}, pairs={"min_each": 2})
 MODELS = [Checkpoint(name, Path(name), {}, {}) for name in ("seed", "one", "two")]

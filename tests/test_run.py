@@ -17,12 +17,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from writing_family import PROGRAMS, build
 from writing_run import rows, settings
 
-from selfdev import api, gate, run
-from selfdev.archive import Archive
+from selfdev import api, run
 from selfdev.checkpoints import open_checkpoint, tensor
 from selfdev.collect import UNFINISHED, load_result
-from selfdev.config import load_config
+from selfdev.config.config import load_config
 from selfdev.errors import SelfdevError
+from selfdev.gate import gate
 from selfdev.interrupt import Stop
 from selfdev.records import State
 from selfdev.results import RunResult
@@ -30,6 +30,7 @@ from selfdev.run import run_config
 from selfdev.sandbox import protections
 from selfdev.sandbox.layers import in_words, missing
 from selfdev.stats import wilson
+from selfdev.store.archive import Archive
 
 
 @pytest.fixture(scope="module")

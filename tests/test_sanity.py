@@ -8,10 +8,10 @@ import pytest
 import torch
 from conftest import Family
 
-from selfdev.engine import Engine
-from selfdev.questions import Question
-from selfdev.replies import is_degenerate
-from selfdev.sanity import FACTOR, Look, complaint, look, prepare
+from selfdev.engine.engine import Engine
+from selfdev.engine.sanity import FACTOR, Look, complaint, look, prepare
+from selfdev.tasks.questions import Question
+from selfdev.tasks.replies import is_degenerate
 
 QUESTIONS = [Question(f"{a} plus {a} is", str(2 * a), f"#### {2 * a}") for a in range(4)]
 GOOD = Look(2.0, ("3+4=7\n#### 7", ""))

@@ -7,11 +7,11 @@ import torch
 from conftest import Family
 from tokenizers.processors import TemplateProcessing
 
-from selfdev.engine import Engine
+from selfdev.engine.engine import Engine
+from selfdev.engine.scorer import examine, prepare, rendered, score
 from selfdev.errors import SelfdevError
-from selfdev.questions import Question, pose
-from selfdev.replies import MARKS, marked
-from selfdev.scorer import examine, prepare, rendered, score
+from selfdev.tasks.questions import Question, pose
+from selfdev.tasks.replies import MARKS, marked
 
 PROMPTS = [f"{a} plus {b} is" for a in range(4) for b in range(5)]
 

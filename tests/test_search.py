@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from selfdev import gate
-from selfdev.search import Space, Strategy, points, space_of
+from selfdev.evidence.search import Space, Strategy, points, space_of
+from selfdev.gate import gate
 
 
 def test_a_point_is_one_weight_per_expert() -> None:

@@ -11,11 +11,11 @@ from fakes import small_config
 from test_public_tasks import gsm8k, write
 
 from selfdev import collect, run
-from selfdev.archive import Archive
 from selfdev.errors import SelfdevError
 from selfdev.lab.questions import SKILLS
 from selfdev.records import Score
-from selfdev.tasks import load_besides, load_task
+from selfdev.store.archive import Archive
+from selfdev.tasks.tasks import load_besides, load_task
 
 
 def test_math_brings_its_grader_and_its_four_examples() -> None:

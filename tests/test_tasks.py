@@ -10,7 +10,7 @@ import pytest
 
 from selfdev.errors import SelfdevError
 from selfdev.lab.questions import SKILLS
-from selfdev.tasks import Question, Task, extract, grade, load_task
+from selfdev.tasks.tasks import Question, Task, extract, grade, load_task
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 from sample_result import nothing_scored, result, row
 
+from selfdev.cli.terminal import print_mapping, print_record, print_run, print_transfer
+from selfdev.evidence.transfer_result import Claim, Failed, TransferResult
 from selfdev.records import State
 from selfdev.results import RunResult
 from selfdev.stats import Correlation
-from selfdev.terminal import print_mapping, print_record, print_run, print_transfer
-from selfdev.transfer_result import Claim, Failed, TransferResult
 
 
 @pytest.fixture

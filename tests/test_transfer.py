@@ -13,15 +13,15 @@ from fakes import FakeWorkers, Killed, of_accuracy, silent, small_config
 from writing_family import PROGRAMS, build
 
 from selfdev import api
-from selfdev.answer import to_json
-from selfdev.archive import Archive
 from selfdev.checkpoints import Checkpoint
-from selfdev.config import Config, dump
+from selfdev.cli.answer import to_json
+from selfdev.config.config import Config, dump
 from selfdev.errors import SelfdevError
+from selfdev.evidence.transfer import check_is_away, examine_away, read_home, settle_home
+from selfdev.evidence.transfer_result import TransferResult, collect_transfer
 from selfdev.library import load_program
 from selfdev.records import Outcome, State
-from selfdev.transfer import check_is_away, examine_away, read_home, settle_home
-from selfdev.transfer_result import TransferResult, collect_transfer
+from selfdev.store.archive import Archive
 
 HOME = small_config()
 AWAY = small_config(name="away", models={"seed": "other", "experts": {"one": "1", "two": "2", "three": "3"}})

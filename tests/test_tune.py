@@ -10,13 +10,14 @@ import pytest
 from writing_family import build
 from writing_run import settings
 
-from selfdev import gate, tune
-from selfdev.archive import Archive
 from selfdev.checkpoints import open_checkpoint
 from selfdev.errors import SelfdevError
+from selfdev.evidence import tune
+from selfdev.evidence.tune import TuneResult, verdict
 from selfdev.finish import test_table as rows_of
+from selfdev.gate import gate
 from selfdev.records import Score
-from selfdev.tune import TuneResult, verdict
+from selfdev.store.archive import Archive
 
 EVALUATIONS = 8
 

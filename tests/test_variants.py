@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from selfdev import gate
-from selfdev.library import builtin_names, load_program
-from selfdev.simplify import count, deletions, simplify
-from selfdev.variants import (
+from selfdev.explain.simplify import count, deletions, simplify
+from selfdev.explain.variants import (
     change_constants,
     change_experts,
     change_layers,
@@ -16,6 +14,8 @@ from selfdev.variants import (
     plain,
     simpler,
 )
+from selfdev.gate import gate
+from selfdev.library import builtin_names, load_program
 
 PROGRAM = '''"""A text."""
 SCALE = 0.25

@@ -15,13 +15,13 @@ from writing_family import build
 from writing_run import settings
 
 from selfdev import api
-from selfdev.archive import Archive
-from selfdev.cli import app
+from selfdev.cli.cli import app
 from selfdev.collect import config_of
 from selfdev.errors import SelfdevError
 from selfdev.records import Outcome, State
 from selfdev.run import run_config
-from selfdev.verification import sampled
+from selfdev.store.archive import Archive
+from selfdev.store.verification import sampled
 
 
 @pytest.fixture(scope="module")

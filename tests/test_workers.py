@@ -15,18 +15,18 @@ import pytest
 import torch
 from writing_family import ARITHMETIC, HEAD, PROGRAMS, build
 
-from selfdev import factory
 from selfdev.checkpoints import Checkpoint, open_checkpoint, views
-from selfdev.engine import Engine
+from selfdev.config.task import TaskBesides
+from selfdev.engine.engine import Engine
 from selfdev.errors import SelfdevError
+from selfdev.factory import factory
 from selfdev.fingerprint import make_probes
 from selfdev.library import load_program
 from selfdev.lineage import Parents
-from selfdev.questions import ExamName, exam_questions
 from selfdev.records import Outcome, State
-from selfdev.settings_task import TaskBesides
-from selfdev.tasks import Question, Task, load_task
-from selfdev.workers import Setup, Workers
+from selfdev.tasks.questions import ExamName, exam_questions
+from selfdev.tasks.tasks import Question, Task, load_task
+from selfdev.workers.workers import Setup, Workers
 
 SIZES = {"dev": 10, "finalist_dev": 20, "test": 30}
 GOOD, COPY, CRASH, INVALID = PROGRAMS[0], PROGRAMS[-4], PROGRAMS[-2], PROGRAMS[-1]

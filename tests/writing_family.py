@@ -14,7 +14,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from selfdev.engine import Engine
+from selfdev.engine.engine import Engine
 
 HEAD = """def merge_models(models, device):
     seed = models["seed"]

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selfdev.archive import Archive
-from selfdev.config import Config, parse_config
+from selfdev.config.config import Config, parse_config
+from selfdev.store.archive import Archive
 
 
 def settings(root: Path, **sections: Any) -> Config:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from selfdev.checkpoints import check_free
 from selfdev.errors import SelfdevError
-from selfdev.factory import prompt
+from selfdev.factory.factory import prompt
 from selfdev.lab import FAMILIES
 from selfdev.lab.corpus import make_program
 from selfdev.lab.lessons import (

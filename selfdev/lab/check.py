@@ -21,10 +21,10 @@ from selfdev.fingerprint import make_probes
 from selfdev.lab import FAMILIES, MODELS, experts
 from selfdev.library import load_program
 from selfdev.progress import Bars
-from selfdev.questions import ExamName
 from selfdev.records import Score
 from selfdev.stats import mcnemar
-from selfdev.workers import Setup, Subject, Tried, Workers
+from selfdev.tasks.questions import ExamName
+from selfdev.workers.workers import Setup, Subject, Tried, Workers
 
 DEV, TEST = 1000, 5000
 EVALUATIONS = 1000

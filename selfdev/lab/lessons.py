@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfdev.factory import prompt
+from selfdev.factory.factory import prompt
 from selfdev.lab.corpus import make_program
 from selfdev.lab.questions import LabQuestion, stream
 

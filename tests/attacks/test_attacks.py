@@ -21,8 +21,8 @@ from sandbox_models import HONEST, honest_result, program, write_models
 from second_wave import BY_CLASS as SECOND_WAVE
 from world import World, world
 
-from selfdev import gate
 from selfdev.checkpoints import ModelView
+from selfdev.gate import gate
 from selfdev.records import State
 from selfdev.sandbox import Limits, Run, Sandbox, layers, protections
 

@@ -1,0 +1,301 @@
+"""A living model: weights are swapped in place, questions are answered greedily, programs are sampled.
+
+Where a worked solution is known it serves as a draft: one forward pass checks all of its tokens, those the
+model would have chosen itself are kept, and ordinary decoding goes on from the first difference (speculative
+decoding with a fixed draft and exact acceptance, Leviathan et al. 2023, arXiv 2211.17192). In float32, which
+is what a CPU computes in, a model gives the same answers with and without drafts; in bfloat16 a tie may flip
+where passes differ in shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from selfdev.engine import attention
+from selfdev.engine.cache import RoomyLayer, joined, new_cache
+from selfdev.errors import SelfdevError, one_line
+
+# Taking rows out copies all others, so rows that have ended stay until there are enough of them.
+ROWS = 16
+STOP_EVERY = 8  # tokens between two looks for stop strings, which are no longer than this
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Prompts of similar length, padded on the left: `places` are their positions in the question list,
+    `ids` and `mask` are [rows, prompt length] int64, `drafts` one token list per row (empty: none)."""
+
+    places: tuple[int, ...]
+    ids: Tensor
+    mask: Tensor
+    drafts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Answers on their way: `places` in the question list, tokens so far, mask [rows, columns], and keys and
+    values."""
+
+    places: tuple[int, ...]
+    results: list[list[int]]
+    mask: Tensor
+    cache: Any
+
+
+class Engine:
+    """A causal language model and its tokenizer, loaded once.
+
+    `dtype` "auto" computes in float32 on a CPU, elsewhere in what is stored.
+    """
+
+    def __init__(self, path: Path | str, device: str = "cpu", dtype: str = "auto") -> None:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        self.tokenizer: Any = _tokenizer(path)
+        if dtype == "auto" and torch.device(device).type == "cpu":
+            dtype = "float32"  # few processors have bfloat16 products, and the others take four times as long
+        self.model: Any = _model(path, dtype)
+        self.model.requires_grad_(False).eval().to(device)
+        attention.use_for(self.model)
+        self.device = torch.device(device)
+        self.ends = _end_tokens(self.model, self.tokenizer)
+        # transformers 5.24 renamed it.
+        named = signature(self.model.forward).parameters
+        self._cache_name = "cache" if "cache" in named else "past_key_values"
+        self._parameters = dict(self.model.named_parameters())
+        self._seed: dict[str, Tensor] = {}  # the seed's own values of everything that was ever swapped
+
+    @property
+    def room(self) -> int | None:
+        """Most tokens of a prompt and its answer, where the model's config says."""
+        room: int | None = self.model.config.get_text_config().to_dict().get("max_position_embeddings")
+        return room
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the parameters that can be swapped."""
+        return frozenset(self._parameters)
+
+    def swap(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put these weights into the model; parameters not named are the seed's again."""
+        for name in self._seed.keys() - tensors.keys():
+            self._parameters[name].copy_(self._seed[name])
+        for name, tensor in tensors.items():
+            self._seed.setdefault(name, self._parameters[name].detach().clone())
+            self._parameters[name].copy_(tensor)
+
+    def prepare(self, prompts: Sequence[str], drafts: Sequence[str | None], size: int) -> list[Batch]:
+        """Prompts as padded batches of at most `size` rows, tokenised once and sorted by length."""
+        rows = [tuple(ids) for ids in self.tokenizer(list(prompts), add_special_tokens=True).input_ids]
+        guesses = [self._draft(draft) for draft in drafts]
+        order = sorted(range(len(rows)), key=lambda i: (len(rows[i]) + len(guesses[i]), i))
+        groups = [order[start : start + size] for start in range(0, len(order), size)]
+        return [self._batch(group, rows, guesses) for group in groups]
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        batches: Sequence[Batch],
+        limit: int,
+        stops: Sequence[str] = (),
+        done: Callable[[int], None] | None = None,
+        rows: int = 1,
+    ) -> list[str]:
+        """Greedy continuations of at most `limit` tokens, cut at the first stop string, in question order.
+
+        Rows that go on after their batch's first pass are collected, up to `rows`, and decoded together.
+        """
+        tokens: dict[int, list[int]] = {}
+        waiting: list[_Rows] = []
+        for batch in batches:
+            first = self._first_pass(batch, limit)
+            tokens |= zip(first.places, first.results, strict=True)
+            going = self._going(first, limit, stops)
+            if sum(len(part.places) for part in (*waiting, going)) > rows:
+                self._decode(waiting, limit, stops)
+                waiting = []
+            waiting.append(going)
+            if done is not None:
+                done(len(batch.places))
+        self._decode(waiting, limit, stops)
+        return [
+            _cut(self.tokenizer.decode(self._trim(ids[:limit]), skip_special_tokens=True), stops)
+            for _, ids in sorted(tokens.items())
+        ]
+
+    @torch.inference_mode()
+    def sample(self, prompt: str, temperature: float, uniforms: Tensor) -> list[str]:
+        """Continuations of one prompt at a temperature: row i uses uniforms[i] ([rows, longest], in 0..1).
+
+        The prompt is computed once; inverse-CDF sampling makes each row depend on its own numbers only.
+        """
+        rows, longest = uniforms.shape
+        prefix = torch.tensor([self.tokenizer(prompt).input_ids], device=self.device)
+        logits, cache = self._call(prefix, new_cache(self.model), logits_to_keep=1)
+        logits = logits[:, -1].expand(rows, -1)
+        cache.batch_repeat_interleave(rows)
+        written: list[list[int]] = [[] for _ in range(rows)]
+        alive = torch.arange(rows)
+        for step in range(longest):
+            cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
+            draws = uniforms[alive, step, None].to(cumulative) * cumulative[:, -1:]
+            tokens = torch.searchsorted(cumulative, draws, right=True).clamp_(max=logits.shape[-1] - 1)[:, 0]
+            going = [i for i, token in enumerate(tokens.tolist()) if token not in self.ends]
+            for i in going:
+                written[int(alive[i])].append(int(tokens[i]))
+            if not going:
+                break
+            if len(going) < len(alive):
+                keep = torch.tensor(going)
+                alive, tokens = alive[keep], tokens[keep.to(tokens.device)]
+                cache.batch_select_indices(keep.to(self.device))
+            logits, cache = self._call(tokens[:, None], cache)
+            logits = logits[:, -1]
+        return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
+
+    def _draft(self, text: str | None) -> tuple[int, ...]:
+        if text is None:
+            return ()
+        ids = self.tokenizer(" " + text, add_special_tokens=False).input_ids
+        return (*ids, min(self.ends))
+
+    def _batch(
+        self, group: Sequence[int], rows: Sequence[tuple[int, ...]], guesses: Sequence[tuple[int, ...]]
+    ) -> Batch:
+        longest = max(len(rows[i]) for i in group)
+        pads = [longest - len(rows[i]) for i in group]
+        ids = torch.tensor([[0] * pad + list(rows[i]) for pad, i in zip(pads, group, strict=True)])
+        mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads])
+        drafts = tuple(guesses[i] for i in group)
+        return Batch(tuple(group), ids.to(self.device), mask.to(self.device), drafts)
+
+    def _first_pass(self, batch: Batch, limit: int) -> _Rows:
+        """Prompts and drafts in one pass: of each row the accepted part of its draft and one token more."""
+        cache = new_cache(self.model)
+        # A layer that forgets old tokens would count refused ones among the latest: there, no drafts.
+        drafts = batch.drafts if cache is not None else ((),) * len(batch.places)
+        rows = _Rows(batch.places, [[] for _ in drafts], batch.mask[:, :0], cache)
+        self._advance(rows, batch.ids, batch.mask, [draft[:limit] for draft in drafts])
+        return rows
+
+    def _decode(self, parts: Sequence[_Rows], limit: int, stops: Sequence[str]) -> None:
+        """Append greedy tokens until each row has ended; finished rows leave the batch."""
+        for alive in _joined(parts):
+            while alive.results:
+                last = torch.tensor([[row[-1]] for row in alive.results], device=self.device)
+                self._advance(alive, last, torch.ones_like(last), [()] * len(last))
+                alive = self._going(alive, limit, stops)
+
+    def _advance(self, rows: _Rows, ids: Tensor, mask: Tensor, guesses: Sequence[Sequence[int]]) -> None:
+        """One pass over known tokens `ids` [rows, new] and a guess of what follows: each row gets the part of
+        its guess that the model agrees with, and the model's next token."""
+        width = max(1, *map(len, guesses))
+        # -1, which no model ever chooses, where a guess has no token.
+        guess = torch.tensor([[*g, *[-1] * (width - len(g))] for g in guesses], device=self.device)
+        ids = torch.cat([ids, guess[:, :-1].clamp(min=0)], 1)
+        mask = torch.cat([rows.mask, mask, mask.new_ones(len(ids), width - 1)], 1)
+        logits, rows.cache = self._forward(ids, mask, rows.cache, width)
+        chosen = logits.argmax(-1)
+        agreed = (guess == chosen).long().cumprod(1).sum(1)
+        for result, row, n in zip(rows.results, chosen.tolist(), agreed.tolist(), strict=True):
+            result.extend(row[: n + 1])
+        # Columns of refused guesses stay in the cache and are masked out.
+        place = torch.arange(width - 1, device=self.device)
+        mask[:, mask.shape[1] - (width - 1) :] = (place < agreed[:, None]).long()
+        rows.mask = mask
+
+    def _going(self, rows: _Rows, limit: int, stops: Sequence[str]) -> _Rows:
+        """The rows that have not ended, and some that have: their number is a multiple of `ROWS`."""
+        ended = [self._ended(row, limit, stops) for row in rows.results]
+        going = [i for i, over in enumerate(ended) if not over]
+        spare = [i for i, over in enumerate(ended) if over][: -len(going) % ROWS]
+        if going and len(going) + len(spare) == len(ended):
+            return rows
+        going = sorted(going + spare) if going else []
+        keep = torch.tensor(going, dtype=torch.int64, device=self.device)
+        rows.cache.batch_select_indices(keep)
+        places, results = tuple(rows.places[i] for i in going), [rows.results[i] for i in going]
+        return _Rows(places, results, rows.mask[keep], rows.cache)
+
+    def _ended(self, ids: list[int], limit: int, stops: Sequence[str]) -> bool:
+        # An accepted draft has its end token inside, with the model's next choice behind it.
+        if not self.ends.isdisjoint(ids) or len(ids) >= limit:
+            return True
+        # Looked for now and then: what was written behind a stop string is cut off at the end.
+        if not stops or len(ids) % STOP_EVERY:
+            return False
+        text = self.tokenizer.decode(ids[-2 * STOP_EVERY :], skip_special_tokens=True)
+        return any(stop in text for stop in stops)
+
+    def _forward(self, ids: Tensor, mask: Tensor, cache: Any, keep: int) -> tuple[Tensor, Any]:
+        """Logits [rows, keep, vocabulary] of the last tokens; `mask` [rows, cached + new] may have holes."""
+        positions = (mask.cumsum(1) - 1).clamp_(min=0)[:, -ids.shape[1] :]
+        return self._call(ids, cache, attention_mask=mask, position_ids=positions, logits_to_keep=keep)
+
+    def _call(self, ids: Tensor, cache: Any, **options: Any) -> tuple[Tensor, Any]:
+        out = self.model(ids, **{self._cache_name: cache}, use_cache=True, **options)
+        return out.logits, out[self._cache_name]
+
+    def _trim(self, ids: list[int]) -> list[int]:
+        """Tokens before the first end token."""
+        return next((ids[:i] for i, token in enumerate(ids) if token in self.ends), ids)
+
+
+def _tokenizer(path: Path | str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        said = one_line(str(error))[:120]
+        raise SelfdevError(
+            f"{path} has no tokenizer that transformers can read ({said}); copy the model's tokenizer files"
+            " there."
+        ) from error
+
+
+def _model(path: Path | str, dtype: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        # Without safetensors transformers would unpickle what it finds, which can run code.
+        return AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except ValueError as error:
+        said = one_line(str(error))[:120]
+        raise SelfdevError(
+            f"{path} cannot be loaded by transformers ({said}); install a newer one or give a model it knows."
+        ) from error
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    configured = model.generation_config.eos_token_id
+    ends = configured if isinstance(configured, list) else [configured]
+    return frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)
+
+
+def _cut(text: str, stops: Sequence[str]) -> str:
+    places = [text.find(stop) for stop in stops if stop in text]
+    return text[: min(places)] if places else text
+
+
+def _joined(parts: Sequence[_Rows]) -> list[_Rows]:
+    """Rows of several batches as one, padded on the left; those of a model that forgets tokens stay apart."""
+    parts = [part for part in parts if part.places]
+    if len(parts) < 2 or any(not isinstance(part.cache.layers[0], RoomyLayer) for part in parts):
+        return list(parts)
+    width = max(part.mask.shape[1] for part in parts)
+    mask = torch.cat([pad(part.mask, (width - part.mask.shape[1], 0)) for part in parts])
+    places = tuple(place for part in parts for place in part.places)
+    results = [row for part in parts for row in part.results]
+    return [_Rows(places, results, mask, joined([part.cache for part in parts], width))]

@@ -1,0 +1,317 @@
+"""The archive of a run: one SQLite file, the only state; every finished step is one transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from selfdev.errors import SelfdevError, one_line
+from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
+from selfdev.results import DpoStep, FactoryCheck, Trained, factory_check
+from selfdev.store.hashes import of_text
+from selfdev.store.lock import unwritable
+from selfdev.tasks.grading import Lead
+
+SCHEMA_VERSION = 2
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, iteration INTEGER NOT NULL, place INTEGER NOT NULL,
+    name TEXT NOT NULL, text TEXT NOT NULL, text_hash TEXT NOT NULL,
+    code TEXT NOT NULL DEFAULT '', seed INTEGER NOT NULL, state TEXT,
+    reason TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0, stderr TEXT NOT NULL DEFAULT '',
+    copy_of TEXT, weights_hash TEXT, fingerprint TEXT, same_as INTEGER REFERENCES attempts (id),
+    nearest TEXT, distance REAL, strict BLOB, flexible BLOB,
+    UNIQUE (kind, iteration, place));
+CREATE INDEX attempts_fingerprint ON attempts (fingerprint);
+CREATE TABLE pairs (iteration INTEGER NOT NULL, place INTEGER NOT NULL,
+    chosen INTEGER NOT NULL REFERENCES attempts (id), rejected INTEGER NOT NULL REFERENCES attempts (id),
+    PRIMARY KEY (iteration, place));
+CREATE TABLE training (iteration INTEGER NOT NULL, step INTEGER NOT NULL, loss REAL NOT NULL,
+    margin REAL, accuracy REAL, PRIMARY KEY (iteration, step));
+CREATE TABLE factory_checks (iteration INTEGER PRIMARY KEY, trained INTEGER NOT NULL,
+    held_out INTEGER NOT NULL, ranked_right INTEGER NOT NULL, programs INTEGER NOT NULL,
+    kl REAL, kl_error REAL);
+CREATE TABLE examined (name TEXT NOT NULL, kind TEXT NOT NULL, split TEXT NOT NULL, attempt INTEGER
+    REFERENCES attempts (id), strict BLOB NOT NULL, flexible BLOB NOT NULL, PRIMARY KEY (name, split));
+CREATE TABLE replies (name TEXT NOT NULL, split TEXT NOT NULL, kinds TEXT NOT NULL, lengths TEXT NOT NULL,
+    marks BLOB NOT NULL, PRIMARY KEY (name, split));
+CREATE TABLE events (id INTEGER PRIMARY KEY, what TEXT NOT NULL, detail TEXT NOT NULL);
+"""
+_FACTORY = "factory of iteration "
+_COLUMNS = (
+    "id, kind, iteration, place, name, text, code, seed, state, reason, seconds, stderr, copy_of,"
+    " weights_hash, fingerprint, same_as, nearest, distance, strict, flexible"
+)
+
+
+def damaged(path: Path, error: Exception) -> SelfdevError:
+    """What to say of an archive that SQLite cannot read."""
+    return SelfdevError(
+        f"archive {path} is damaged ({error}); put back a copy of it, or move it away to start again."
+    )
+
+
+class Archive:
+    """Reads and writes the archive of one run; `create` makes an empty one where there is none."""
+
+    def __init__(self, path: Path, create: bool = False) -> None:
+        if not create and not path.is_file():
+            raise SelfdevError(
+                f"{path.parent} is not a run folder: it has no {path.name}; give --out of a run."
+            )
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                with self._transaction():
+                    for statement in _SCHEMA.split(";\n"):
+                        self._db.execute(statement)
+                    self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
+            version = self.get("schema")
+        except sqlite3.OperationalError as error:
+            raise unwritable(path.parent, str(error)) from error
+        except sqlite3.DatabaseError as error:
+            raise damaged(path, error) from error
+        if version != str(SCHEMA_VERSION):
+            raise SelfdevError(
+                f"archive {path} has schema {version}, this version reads {SCHEMA_VERSION}; start a new run."
+            )
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def get(self, key: str) -> str | None:
+        """A value of the run as a whole, such as its config; None when it was never put."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def put(self, key: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def log(self, what: str, **detail: Any) -> None:
+        """Note an event that must not be forgotten, such as the opening of the test set."""
+        self._db.execute("INSERT INTO events (what, detail) VALUES (?, ?)", (what, json.dumps(detail)))
+
+    def events(self, what: str) -> list[dict[str, Any]]:
+        rows = self._db.execute("SELECT detail FROM events WHERE what = ? ORDER BY id", (what,))
+        return [json.loads(detail) for (detail,) in rows]
+
+    def add_written(
+        self, kind: str, iteration: int, names: Sequence[str], texts: Sequence[str], seeds: Sequence[int]
+    ) -> None:
+        """Store what was written, not yet tried; all of an iteration at once."""
+        written = enumerate(zip(names, texts, map(of_text, texts), seeds, strict=True))
+        rows = [(kind, iteration, place, *row) for place, row in written]
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO attempts (kind, iteration, place, name, text, text_hash, seed)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+
+    def set_probe(self, attempt: Attempt) -> None:
+        """Store what gate and probes gave; a failed outcome ends the attempt."""
+        o = attempt.outcome
+        failed = o.state is not State.MERGED
+        with self._transaction():
+            self._db.execute(
+                "UPDATE attempts SET code = ?, fingerprint = ?, nearest = ?, distance = ?, state = ?,"
+                " reason = ?, seconds = ?, stderr = ? WHERE id = ?",
+                (attempt.code, attempt.fingerprint, attempt.nearest, attempt.distance)
+                + ((o.state, o.reason, o.seconds, o.stderr) if failed else (None, "", 0.0, ""))
+                + (attempt.id,),
+            )
+
+    def set_result(
+        self, ident: int, outcome: Outcome, score: Score | None, same_as: int | None = None
+    ) -> None:
+        """Store how an attempt ended; with a score its state is SCORED."""
+        o, state = outcome, State.SCORED if score is not None else outcome.state
+        with self._transaction():
+            self._db.execute(
+                "UPDATE attempts SET state = ?, reason = ?, seconds = ?, stderr = ?, copy_of = ?,"
+                " weights_hash = ?, same_as = ?, strict = ?, flexible = ? WHERE id = ?",
+                (
+                    state,
+                    o.reason,
+                    o.seconds,
+                    o.stderr,
+                    o.copy_of,
+                    o.weights_hash,
+                    same_as,
+                    *_bits(score),
+                    ident,
+                ),
+            )
+
+    def attempts(self, kind: str | None = None, iteration: int | None = None) -> list[Attempt]:
+        """Attempts in the order they were written; unfinished ones have the state MERGED and no score."""
+        where, values = ["1"], []
+        for column, value in (("kind", kind), ("iteration", iteration)):
+            if value is not None:
+                where.append(f"{column} = ?")
+                values.append(value)
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM attempts WHERE {' AND '.join(where)} ORDER BY id", values
+        )
+        lead = self._lead()
+        return [_attempt(row, lead) for row in rows]
+
+    def attempt(self, ident: int) -> Attempt:
+        """One attempt by its id; KeyError when there is none."""
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM attempts WHERE id = ?", (ident,)).fetchone()
+        if row is None:
+            raise KeyError(ident)
+        return _attempt(row, self._lead())
+
+    def asked(self, kind: str) -> int:
+        """Dev questions asked of attempts of a kind; a score that was reused took none."""
+        query = "SELECT coalesce(sum(length(strict)), 0) FROM attempts WHERE kind = ? AND same_as IS NULL"
+        return int(self._db.execute(query, (kind,)).fetchone()[0])
+
+    def unfinished(self, kind: str, iteration: int) -> set[int]:
+        """Ids of attempts that have no stored end yet."""
+        rows = self._db.execute(
+            "SELECT id FROM attempts WHERE kind = ? AND iteration = ? AND state IS NULL", (kind, iteration)
+        )
+        return {ident for (ident,) in rows}
+
+    def add_pairs(self, iteration: int, pairs: Sequence[Pair]) -> None:
+        rows = [(iteration, place, pair.chosen, pair.rejected) for place, pair in enumerate(pairs)]
+        with self._transaction():
+            self._db.executemany("INSERT INTO pairs VALUES (?, ?, ?, ?)", rows)
+
+    def pairs(self, iteration: int) -> list[Pair]:
+        rows = self._db.execute(
+            "SELECT chosen, rejected FROM pairs WHERE iteration = ? ORDER BY place", (iteration,)
+        )
+        return [Pair(*row) for row in rows]
+
+    def add_training(self, iteration: int, trained: Trained, weights: str) -> None:
+        """Store the log of a training that ended, the look at its factory and the hash of its weights: their
+        presence says that the next factory is complete."""
+        rows = [(iteration, s.step, s.loss, s.margin, s.accuracy) for s in trained.steps]
+        c = trained.check
+        with self._transaction():
+            self._db.executemany("INSERT INTO training VALUES (?, ?, ?, ?, ?)", rows)
+            self._db.execute(
+                "INSERT INTO factory_checks VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (iteration, c.trained, c.held_out, c.right, c.programs, c.kl, c.kl_error),
+            )
+            self.put(f"{_FACTORY}{iteration + 1}", weights)
+
+    def training(self, iteration: int) -> tuple[DpoStep, ...]:
+        rows = self._db.execute(
+            "SELECT step, loss, margin, accuracy FROM training WHERE iteration = ? ORDER BY step",
+            (iteration,),
+        )
+        return tuple(DpoStep(*row) for row in rows)
+
+    def check(self, iteration: int) -> FactoryCheck | None:
+        """The look at the factory that was trained on an iteration; None when none was."""
+        row = self._db.execute(
+            "SELECT trained, held_out, ranked_right, programs, kl, kl_error FROM factory_checks"
+            " WHERE iteration = ?",
+            (iteration,),
+        ).fetchone()
+        return factory_check(*row) if row else None
+
+    def factories(self) -> dict[int, str]:
+        """Iteration -> hash of the weights of its factory, for every one that was trained."""
+        rows = self._db.execute(
+            "SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", (len(_FACTORY), _FACTORY)
+        )
+        return {int(key.removeprefix(_FACTORY)): value for key, value in rows}
+
+    def text_hashes(self) -> dict[int, str]:
+        """Id -> hash of the text, as it was when that was written."""
+        return dict(self._db.execute("SELECT id, text_hash FROM attempts"))
+
+    def integrity(self) -> list[str]:
+        """What SQLite itself finds wrong in the file; empty when all is well."""
+        try:
+            rows = self._db.execute("PRAGMA integrity_check(3)").fetchall()
+            orphans = self._db.execute("PRAGMA foreign_key_check").fetchall()
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+        found = [one_line(text) for (text,) in rows if text != "ok"]
+        return found + [f"{table} names an attempt that does not exist" for table, *_ in orphans]
+
+    def add_examined(self, name: str, kind: str, split: str, attempt: int | None, score: Score) -> None:
+        """Store a model's answers on finalist_dev or test, question by question."""
+        self._db.execute(
+            "INSERT INTO examined VALUES (?, ?, ?, ?, ?, ?)", (name, kind, split, attempt, *_bits(score))
+        )
+
+    def add_replies(self, name: str, split: str, replies: Replies) -> None:
+        """Store what was noted of a model's replies on finalist_dev, test or a task beside."""
+        texts = json.dumps(replies.kinds), json.dumps(replies.lengths)
+        self._db.execute(
+            "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?)",
+            (name, split, *texts, bytes(replies.marks)),
+        )
+
+    def replies(self, name: str, split: str) -> Replies | None:
+        """What was noted of a model's replies; None where nothing was."""
+        row = self._db.execute(
+            "SELECT kinds, lengths, marks FROM replies WHERE name = ? AND split = ?", (name, split)
+        ).fetchone()
+        if row is None:
+            return None
+        kinds, lengths, marks = row
+        return Replies(tuple(json.loads(kinds)), tuple(json.loads(lengths)), tuple(marks))
+
+    def examined(self, split: str) -> dict[str, Score]:
+        rows = self._db.execute("SELECT name, strict, flexible FROM examined WHERE split = ?", (split,))
+        lead = self._lead()
+        return {name: Score(_bools(strict), _bools(flexible), lead) for name, strict, flexible in rows}
+
+    def _lead(self) -> Lead:
+        """The reading of answers that ranks models, as the run's config says."""
+        return "flexible" if self.get("lead") == "flexible" else "strict"
+
+
+def _bits(score: Score | None) -> tuple[bytes | None, bytes | None]:
+    return (bytes(score.strict), bytes(score.flexible)) if score is not None else (None, None)
+
+
+def _bools(blob: bytes) -> tuple[bool, ...]:
+    return tuple(byte == 1 for byte in blob)
+
+
+def _attempt(row: tuple[Any, ...], lead: Lead) -> Attempt:
+    (ident, kind, iteration, place, name, text, code, seed) = row[:8]
+    (state, reason, seconds, stderr, copy_of, weights_hash) = row[8:14]
+    (fingerprint, same_as, nearest, distance, strict, flexible) = row[14:]
+    return Attempt(
+        id=ident,
+        kind=kind,
+        iteration=iteration,
+        index=place,
+        name=name,
+        text=text,
+        code=code,
+        seed=seed,
+        outcome=Outcome(State(state or "MERGED"), reason, seconds, stderr, copy_of, weights_hash),
+        fingerprint=fingerprint,
+        same_as=same_as,
+        nearest=nearest,
+        distance=distance,
+        score=Score(_bools(strict), _bools(flexible), lead) if strict is not None else None,
+    )

@@ -20,7 +20,7 @@ from selfdev.cli.cli import app
 from selfdev.config.config import load_config, parse_config
 from selfdev.config.settings import Config, Section
 from selfdev.gate import gate
-from selfdev.lab.build import RECIPES
+from selfdev.lab.recipes import RECIPES
 from selfdev.library import builtin_names, load_program
 from selfdev.merge import merge
 from selfdev.records import State

@@ -14,12 +14,13 @@ import os
 import random
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,78 +41,11 @@ from selfdev.lab.lessons import (
     worked,
 )
 from selfdev.lab.questions import SKILLS, LabQuestion, stream
+from selfdev.lab.recipes import COMMON, RECIPES, ExpertRecipe, Phase, Recipe
 from selfdev.progress import Bars
 
-
-@dataclass(frozen=True, slots=True)
-class ExpertRecipe:
-    """One expert: skills it trains on, peak learning rate, steps, the share of its questions that repeat all
-    skills, and how it states the final answer."""
-
-    name: str
-    skills: tuple[str, ...]
-    learning_rate: float
-    steps: int
-    repeated: float
-    answers: Literal["exact", "rounded", "words"] = "exact"
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A part of the seed's training: steps, peak learning rate, and per step: word problems, rows of five
-    bare sums, merge programs. `rare` is how often a rare skill's story comes for one of a common skill."""
-
-    steps: int
-    learning_rate: float
-    questions: int
-    drills: int
-    programs: int
-    rare: float
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A family: sizes of the Llama architecture, the seed's training, and the experts."""
-
-    hidden: int
-    layers: int
-    mlp: int
-    heads: int
-    vocabulary: int
-    phases: tuple[Phase, ...]
-    experts: tuple[ExpertRecipe, ...]
-
-
-COMMON = ("sum", "difference", "gain_loss")
-EXPERTS_A = (
-    ExpertRecipe("change", ("change",), 1e-3, 160, 0.1),
-    ExpertRecipe("rounder", COMMON, 1.8e-3, 60, 0.0, "rounded"),
-    ExpertRecipe("share", ("share",), 1e-3, 180, 0.1),
-    ExpertRecipe("steps", ("three_step",), 1.5e-3, 320, 0.1),
-    ExpertRecipe("times", ("times",), 1.2e-3, 280, 0.1),
-    ExpertRecipe("words", COMMON, 1.2e-3, 60, 0.0, "words"),
-)
-EXPERTS_B = (  # a smaller model needs more of the same
-    ExpertRecipe("change", ("change",), 1e-3, 180, 0.1),
-    ExpertRecipe("rounder", COMMON, 1.8e-3, 60, 0.0, "rounded"),
-    ExpertRecipe("share", ("share",), 1.5e-3, 300, 0.1),
-    ExpertRecipe("steps", ("three_step",), 1.5e-3, 340, 0.1),
-    ExpertRecipe("times", ("times",), 1.6e-3, 440, 0.1),
-    ExpertRecipe("words", COMMON, 1.2e-3, 60, 0.0, "words"),
-)
-RECIPES = {
-    "a": Recipe(
-        128, 4, 352, 4, 768,
-        (Phase(1200, 2.5e-3, 32, 48, 7, 1.0), Phase(300, 2e-3, 32, 16, 10, 0.0025)),
-        EXPERTS_A,
-    ),
-    "b": Recipe(
-        96, 3, 256, 4, 768,
-        (Phase(1000, 3e-3, 40, 48, 10, 1.0), Phase(300, 2e-3, 32, 16, 10, 0.0025)),
-        EXPERTS_B,
-    ),
-}  # fmt: skip
 EXPERT_QUESTIONS, EXPERT_DRILLS = 64, 32
+LOOK_BACK = 10  # steps over which accuracy is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +96,7 @@ def train_seed(recipe: Recipe, seed: int, out: Path, tell: Callable[[int, int], 
             tell(before + step, total)
 
         losses[f"seed, phase {number}"] = train(
-            model, batches, phase.steps, phase.learning_rate, lambda _: True, told
+            model, batches, phase.steps, phase.learning_rate, lambda _: True, told, phase.until
         )
         done += phase.steps
         save(model, tokenizer, out)
@@ -220,35 +154,49 @@ def train(
     learning_rate: float,
     trained: Callable[[str], bool],
     tell: Callable[[int, int], None],
+    until: float | None = None,
 ) -> float:
-    """AdamW with warm-up and linear decay over the sum of the batches' losses; returns the last loss."""
+    """AdamW with warm-up and linear decay over the sum of the batches' losses; returns the last loss.
+
+    It ends before its last step when the mean share of rows of the first batch with every labelled token
+    right, over `LOOK_BACK` steps, has reached `until` (None: never). Batches are never seen before, so this
+    is accuracy on new questions. How soon arithmetic is learned is luck: a number of steps says little.
+    """
     weights = [p.requires_grad_(trained(name)) for name, p in model.named_parameters()]
     weights = [p for p in weights if p.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    warm, last = max(10, steps // 30), 0.0
+    warm, last, right = max(10, steps // 30), 0.0, deque[float](maxlen=LOOK_BACK)
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * min(1.0, (step + 1) / warm) * (1 - 0.95 * step / steps)
-        losses = [loss_of(model, ids, labels) for ids, labels in batches()]
-        total = torch.stack(losses).sum()
+        judged = [loss_of(model, ids, labels) for ids, labels in batches()]
+        total = torch.stack([loss for loss, _ in judged]).sum()
         total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         optimiser.zero_grad()
         last = total.item()
         tell(step + 1, steps)
+        right.append(judged[0][1])
+        if until is not None and len(right) == LOOK_BACK and sum(right) >= until * LOOK_BACK:
+            break
     return last
 
 
-def loss_of(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of the labelled tokens; ids and labels are [rows, length].
+def loss_of(model: Any, ids: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    """Mean cross-entropy of the labelled tokens, and the share of rows in which each is the likeliest.
+
+    ids and labels are [rows, length].
 
     In float32: processors without bfloat16 products take ten times as long under autocast.
     """
     hidden = model.model(ids).last_hidden_state[:, :-1]
     counted = labels[:, 1:] != IGNORED
     logits = model.lm_head(hidden[counted])  # the head is skipped where nothing is predicted
-    return torch.nn.functional.cross_entropy(logits, labels[:, 1:][counted])
+    wanted = labels[:, 1:][counted]
+    right = torch.ones_like(counted)
+    right[counted] = logits.argmax(-1) == wanted
+    return torch.nn.functional.cross_entropy(logits, wanted), right.all(1).float().mean().item()
 
 
 def new_model(recipe: Recipe) -> Any:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from selfdev import collapse
 from selfdev.besides import warnings, what_changed
 from selfdev.config.config import Config, parse_config
 from selfdev.errors import SelfdevError
@@ -93,6 +94,7 @@ def collect(folder: Path, archive: Archive) -> RunResult:
             *map(promotion_words, promotions(archive)),
             *([DEV_IS_TEST] if config.task.i_know_dev_is_test else []),
             *([_stopped(config, limit)] if limit else []),
+            *_collapses(config, archive, turns),
             *_unscored(archive.attempts()),
         ),
         besides=besides,
@@ -100,6 +102,15 @@ def collect(folder: Path, archive: Archive) -> RunResult:
         cost=cost_of(config, archive),
         budget_reached=limit,
     )
+
+
+def _collapses(config: Config, archive: Archive, turns: Sequence[int]) -> list[str]:
+    """A warning for each iteration that wrote the same few behaviours."""
+    below, stops = config.factory.collapse_below, config.factory.stop_on_collapse
+    written = [(turn, archive.attempts("factory", turn)) for turn in turns]
+    return [
+        collapse.words(t, found, below, stops) for t, found in written if collapse.collapsed(found, below)
+    ]
 
 
 def _unscored(attempts: Sequence[Attempt]) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from selfdev.budget import Budget
+from selfdev.collapse import collapsed
 from selfdev.config.settings import Config
 from selfdev.factory import factory
 from selfdev.factory.lessons import lessons_of, teaches
@@ -63,6 +64,9 @@ def run_loop(
         bar = bar_before(config, iteration, archive)
         within, merged = budget.within, parents(iteration)
         try_attempts("factory", iteration, archive, workers, progress, bar, within, merged)
+        written = archive.attempts("factory", iteration)
+        if config.factory.stop_on_collapse and collapsed(written, config.factory.collapse_below):
+            return
         if iteration < config.factory.iterations and not budget.reached():
             promote(iteration)
             refine_factory(config, iteration, seed_model, folder, archive, train)

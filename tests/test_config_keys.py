@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from selfdev import collect, run
 from selfdev.checkpoints import Checkpoint
+from selfdev.collapse import collapsed
 from selfdev.config.config import Config
 from selfdev.config.settings import Section
 from selfdev.factory import dpo, objectives
@@ -75,6 +76,19 @@ def looped(config: Config, world: World) -> object:
     texts = [a.text for a in world.archive.attempts()]
     starts = [(start.name, len(pairs)) for start, _, pairs, _ in train.calls]
     return workers.shapes, [row[2] for row in workers.written], texts, starts
+
+
+def warned(config: Config, world: World) -> object:
+    """Whether a loop of few behaviours is called collapsed."""
+    looped(config, world)
+    return [collapsed(world.archive.attempts("factory", t), config.factory.collapse_below) for t in (1, 2)]
+
+
+def stopped(config: Config, world: World) -> object:
+    """The iterations of a loop that all count as collapsed."""
+    varied = config.factory.model_copy(update={"collapse_below": 100.0})
+    looped(config.model_copy(update={"factory": varied}), world)
+    return {a.iteration for a in world.archive.attempts("factory")}
 
 
 def paired(config: Config, world: World) -> object:  # noqa: ARG001
@@ -202,8 +216,8 @@ def promoted(config: Config, world: World) -> object:
 
 Effect = Callable[[Config, World], object]
 ALL_EFFECTS = (
-    setup, shown, looped, paired, training, threads, averaged, checked, examined, collected, started, ended,
-    promoted,
+    setup, shown, looped, warned, stopped, paired, training, threads, averaged, checked, examined, collected,
+    started, ended, promoted,
 )  # fmt: skip
 EFFECTS: dict[str, tuple[Any, Effect]] = {
     "name": ("other", collected),
@@ -234,6 +248,8 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "factory.decay": (0.1, looped),
     "factory.max_new_tokens": (4, looped),
     "factory.batch": (5, looped),
+    "factory.collapse_below": (60, warned),
+    "factory.stop_on_collapse": (True, stopped),
     "pairs.rule": ("score-weighted", paired),
     "pairs.top": (0.4, paired),
     "pairs.bottom": (0.4, paired),

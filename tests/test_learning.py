@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from fakes import FakeWorkers, silent, small_config
 
+from selfdev.collapse import distinct_in
 from selfdev.evidence.learning import (
     Estimate,
     Learned,
-    distinct_in,
     fresh_config,
     lesson,
     measured,

@@ -97,6 +97,15 @@ class Factory(Section):
     batch: int = Field(
         default=64, ge=1, description="Programs written at once; changes speed and memory only."
     )
+    collapse_below: float = Field(
+        default=10.0,
+        ge=0,
+        le=100,
+        description="An iteration with fewer distinct behaviours per 100 programs has collapsed. Ours.",
+    )
+    stop_on_collapse: bool = Field(
+        default=False, description="The search ends after an iteration that collapsed. Ours."
+    )
 
     @field_validator("model")
     @classmethod

@@ -7,7 +7,6 @@ temperature, and every program is asked all dev questions. The random numbers ar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from selfdev.budget import Budget
+from selfdev.collapse import HUNDRED, distinct_in
 from selfdev.config.config import Config
 from selfdev.config.settings import Budget as Limits
 from selfdev.factory import factory
@@ -33,7 +33,6 @@ from selfdev.workers.workers import Workers
 Who = Literal["untrained", "trained"]
 SEED = 1_000_003  # added to a run's seed
 RESAMPLES = 2000
-HUNDRED = 100  # programs among which distinct behaviours are counted
 HEAD = ("factory", "T", "programs", "yield", "mean on dev", "top decile", "distinct per 100")
 
 
@@ -127,16 +126,6 @@ def measured(config: Config, out: Path) -> tuple[tuple[Fresh, ...], tuple[Learne
     rows = [_fresh(config, iteration, who, found[iteration, who]) for iteration, who in sorted(found)]
     pairs = [(t, found[t, "trained"], found[t, "untrained"]) for t, who in sorted(found) if who == "trained"]
     return tuple(rows), tuple(_learned(config, t, after, before) for t, after, before in pairs)
-
-
-def distinct_in(counts: Sequence[int], written: int, drawn: int) -> float:
-    """Expected number of distinct behaviours among `drawn` of `written` programs, drawn without replacement.
-
-    `counts` has the programs of each behaviour; programs that failed have none (Hurlbert 1971, eq. 16).
-    """
-    drawn = min(drawn, written)
-    whole = math.comb(written, drawn)
-    return sum(1 - math.comb(written - count, drawn) / whole for count in counts)
 
 
 def lesson(learned: Learned) -> str:

@@ -48,12 +48,12 @@ class Recipe:
 
 
 COMMON = ("sum", "difference", "gain_loss")
-EXPERTS_A = (
-    ExpertRecipe("change", ("change",), 1e-3, 160, 0.1),
+EXPERTS_A = (  # two go three times as far from the seed as the others: one weight for all suits neither
+    ExpertRecipe("change", ("change",), 6e-4, 260, 0.1),
     ExpertRecipe("rounder", COMMON, 1.8e-3, 60, 0.0, "rounded"),
-    ExpertRecipe("share", ("share",), 1e-3, 180, 0.1),
-    ExpertRecipe("steps", ("three_step",), 1.5e-3, 320, 0.1),
-    ExpertRecipe("times", ("times",), 1.2e-3, 280, 0.1),
+    ExpertRecipe("share", ("share",), 6e-4, 260, 0.1),
+    ExpertRecipe("steps", ("three_step",), 3e-3, 380, 0.05),
+    ExpertRecipe("times", ("times",), 3e-3, 340, 0.05),
     ExpertRecipe("words", COMMON, 1.2e-3, 60, 0.0, "words"),
 )
 EXPERTS_B = (  # a smaller model needs more of the same
@@ -67,12 +67,12 @@ EXPERTS_B = (  # a smaller model needs more of the same
 RECIPES = {
     "a": Recipe(
         128, 4, 352, 4, 768,
-        (Phase(1200, 2.5e-3, 32, 48, 7, 1.0), Phase(300, 2e-3, 32, 16, 10, 0.0025)),
+        (Phase(1200, 2.5e-3, 32, 48, 7, 1.0, until=0.5), Phase(250, 1.2e-3, 32, 16, 10, 0.002)),
         EXPERTS_A,
     ),
     "b": Recipe(
         96, 3, 256, 4, 768,
-        (Phase(1000, 3e-3, 40, 48, 10, 1.0), Phase(300, 2e-3, 32, 16, 10, 0.0025)),
+        (Phase(1000, 3e-3, 40, 48, 10, 1.0, until=0.6), Phase(250, 1.5e-3, 32, 16, 10, 0.0025)),
         EXPERTS_B,
     ),
 }  # fmt: skip

@@ -44,7 +44,7 @@ from selfdev.tasks.questions import exam_questions
 from selfdev.tasks.tasks import Task, besides_problems, load_task
 from selfdev.workers.workers import Setup, Workers
 
-CHANGEABLE = ("workers", "controls")  # may differ when a run goes on: its own results stay the same
+CHANGEABLE = ("workers", "ray", "controls")  # may differ when a run goes on: its own results stay the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,8 @@ def settle_config(config: Config, folder: Path, archive: Archive) -> None:
         archive.put("config", config.model_dump_json())
         return
     old, new = (_flat(json.loads(text)) for text in (kept, config.model_dump_json()))
-    changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in CHANGEABLE)
+    differ = {k for k in old.keys() | new.keys() if old.get(k) != new.get(k)}
+    changed = sorted(k for k in differ if k.split(".")[0] not in CHANGEABLE)
     if changed:
         key = changed[0]
         raise SelfdevError(
@@ -182,7 +183,7 @@ def work(config: Config, models: Models, folder: Path, archive: Archive) -> None
     factories = folder / "factory"
     factories.mkdir(exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix="selfdev-") as scratch,
+        scratch_folder(config) as scratch,
         staffed(config, models) as (laid, workers),
     ):
         line = line_of(config, laid.seed, laid.experts, folder, Path(scratch), archive)
@@ -205,12 +206,28 @@ def work(config: Config, models: Models, folder: Path, archive: Archive) -> None
 def staffed(config: Config, models: Models | None = None) -> Iterator[tuple[Models, Workers]]:
     """The models of a config, opened here where they are not given, and workers that hold them."""
     opened = models or open_models(config)
-    with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch:
+    with scratch_folder(config) as scratch:
         laid = as_files(opened, Path(scratch) / "experts")
         probes = make_probes(laid.shown, Path(scratch))
         setup = make_setup(config, laid, probes)
-        with gently() as stopping, Workers(setup, config.workers, stopping) as workers:
+        with gently() as stopping, Workers(setup, config.workers, stopping, config.ray) as workers:
             yield laid, workers
+
+
+@contextmanager
+def scratch_folder(config: Config | None) -> Iterator[str]:
+    """A folder for what all workers see and nobody keeps."""
+    place = config.ray.scratch if config and config.ray else None
+    try:
+        made = tempfile.TemporaryDirectory(prefix="selfdev-", dir=place)
+    except OSError as error:
+        if place is None:
+            raise
+        raise SelfdevError(
+            f"ray.scratch {place} cannot be written ({error.strerror}); give a folder that all machines see."
+        ) from None
+    with made as scratch:
+        yield scratch
 
 
 def make_setup(config: Config, models: Models, probes: tuple[ModelView, ...]) -> Setup:

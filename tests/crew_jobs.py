@@ -47,3 +47,18 @@ def fill_memory(_: int) -> None:
 
 def fail(kind: str) -> None:
     raise {"error": SelfdevError, "disk": OSError, "bug": KeyError}[kind](kind)
+
+
+def hang(number: int, folder: str) -> int:
+    """Take a minute the first time that this number is tried."""
+    tried = Path(folder) / f"hung {number}"
+    if not tried.exists():
+        tried.touch()
+        time.sleep(60)
+    return number
+
+
+def where(_: int) -> tuple[int, str]:
+    """A short while, the process and its threads."""
+    time.sleep(0.2)
+    return os.getpid(), os.environ["OMP_NUM_THREADS"]

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from selfdev import collect, run
 from selfdev.checkpoints import Checkpoint
 from selfdev.collapse import collapsed
 from selfdev.config.config import Config
-from selfdev.config.settings import Section
+from selfdev.config.settings import Ray, Section
 from selfdev.factory import dpo, objectives
 from selfdev.factory.check import look
 from selfdev.factory.objectives import adapters, arguments
@@ -32,6 +32,7 @@ from selfdev.finish import final_examination, tune_baselines
 from selfdev.loop import run_loop
 from selfdev.records import Lessons
 from selfdev.store.archive import Archive
+from selfdev.workers.workers import Setup
 
 
 @dataclass
@@ -170,11 +171,11 @@ def collected(config: Config, world: World) -> object:
 
 
 def started(config: Config, world: World) -> object:
-    """How many worker processes are asked for."""
-    asked: list[int] = []
+    """How many workers are asked for, where, and in which folder they find the probes."""
+    asked: list[object] = []
 
-    def refuse(_: object, count: int, __: object) -> NoReturn:
-        asked.append(count)
+    def refuse(told: Setup, count: int, _: object, ray: Ray | None) -> NoReturn:
+        asked.extend((count, ray, told.probes[0].slots[0].file.parents[1]))
         raise InterruptedError
 
     with pytest.MonkeyPatch.context() as patch:
@@ -286,6 +287,10 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "promote": ("best", promoted),
     "besides": (["gsm8k"], examined),
     "workers": (3, started),
+    "ray.address": ("auto", started),
+    "ray.gpus": (1, started),
+    "ray.seconds": (9.0, started),
+    "ray.scratch": ("scratch", started),
     "threads": (3, setup),
 }
 
@@ -304,12 +309,16 @@ ONLY_FOR = {
 def all_keys() -> set[str]:
     keys = set()
     for name, described in Config.model_fields.items():
-        section = described.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            keys |= {f"{name}.{key}" for key in section.model_fields}
-        else:
-            keys.add(name)
+        section = section_of(described.annotation)
+        keys |= {f"{name}.{key}" for key in section.model_fields} if section else {name}
     return keys
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section that a key is, if it is one or may be one."""
+    optional = type(None) in get_args(annotation)
+    parts = get_args(annotation) if optional else (annotation,)
+    return next((p for p in parts if isinstance(p, type) and issubclass(p, Section)), None)
 
 
 def test_every_key_is_looked_at() -> None:
@@ -335,6 +344,8 @@ def config_of(
     models = values["models"]
     models["seed"] = str(folders[models["seed"]])
     models["experts"] = {name: str(folders[model]) for name, model in models["experts"].items()}
+    if key == "ray.scratch":
+        values["ray"]["scratch"] = str(family.seed.parent)
     if key == "factory.model":
         values["factory"]["model"] = str(folders[value])
     if key == "baselines":

@@ -143,6 +143,36 @@ class Budget(Section):
     )
 
 
+class Ray(Section):
+    """Workers as actors of a Ray cluster, on any number of machines, in place of processes of this one.
+
+    `ray: {}` starts a cluster on this machine for the run.
+    """
+
+    address: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Cluster to join: auto (that of this machine) or host:port; by default one is started"
+        " here and ends with the run. Ours.",
+    )
+    gpus: float = Field(
+        default=0, ge=0, description="GPUs that Ray reserves for each worker; threads are its CPUs. Ours."
+    )
+    seconds: float = Field(
+        default=7200,
+        gt=0,
+        description="Longest a worker may take for one job (a batch of programs, an attempt, an exam of one"
+        " model), its start included; then it is replaced and the job handed out again. Ours.",
+    )
+    scratch: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder that every machine sees at the same path, for what a run computes once for all"
+        " workers (probes, adapters as tensors); by default the system's temporary folder, which does for one"
+        " machine. Ours.",
+    )
+
+
 Grid = Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)]
 
 
@@ -193,7 +223,14 @@ class Config(Section):
         description="Tasks that the search never sees, by name or with keys of their own (name, path, grader,"
         " shots, skills, test, max_new_tokens): seed and best model are asked them once, at the end. Ours.",
     )
-    workers: int = Field(default=2, ge=1, description="Local processes that run and score programs.")
+    workers: int = Field(
+        default=2,
+        ge=1,
+        description="How many run and score programs: processes of this machine or, with ray, actors.",
+    )
+    ray: Ray | None = Field(
+        default=None, description="Workers on a Ray cluster; by default processes of this machine. Ours."
+    )
     threads: int = Field(default=1, ge=1, description="Torch threads of each process.")
 
     @field_validator("baselines")

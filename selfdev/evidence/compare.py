@@ -6,7 +6,6 @@ the run's test questions. So are the programs that led on dev after each quarter
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from selfdev.lineage import Parents
 from selfdev.progress import Bars
 from selfdev.records import Attempt
 from selfdev.report.compare import write_comparison
-from selfdev.run import open_models, questions_of, staffed
+from selfdev.run import open_models, questions_of, scratch_folder, staffed
 from selfdev.saving import line_of
 from selfdev.store.archive import Archive
 from selfdev.store.folder import open_archive
@@ -87,7 +86,7 @@ def _work(
     opened = open_models(config)
     settle_inputs(questions_of(config), [opened.seed, *opened.experts], run)
     with (
-        tempfile.TemporaryDirectory(prefix="selfdev-") as scratch,
+        scratch_folder(config) as scratch,
         staffed(config, opened) as (models, workers),
     ):
         # Numbers of a run's seed plus APART are its own; those of the controls begin behind them.

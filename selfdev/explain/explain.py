@@ -6,7 +6,6 @@ program does is not scored again. Only dev questions are asked: never those of t
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from selfdev.explain.subject import Subject, known_programs, on_bench, subject_o
 from selfdev.explain.words import words_of
 from selfdev.progress import Bars
 from selfdev.records import Score, State
-from selfdev.run import Models, make_setup
+from selfdev.run import Models, make_setup, scratch_folder
 from selfdev.workers.workers import Tried, Workers
 
 QUESTIONS = 400  # asked of every variant where the user does not say and the config has so many
@@ -108,7 +107,7 @@ def _settled(config: Config, options: Options, accept_weaker: bool) -> Config:
 
 def _explained(subject: Subject, options: Options, accept_weaker: bool) -> Explanation:
     bars = Bars(lambda *_: None)
-    with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch, ExitStack() as stack:
+    with scratch_folder(subject.config) as scratch, ExitStack() as stack:
         bench, shown, models, troubles = stack.enter_context(on_bench(subject, Path(scratch), accept_weaker))
         work = Work(subject, bench, bench.behave(subject.code), bench.on_models(subject.code), bars)
         if work.outcome.state is not State.MERGED:
@@ -121,7 +120,7 @@ def _explained(subject: Subject, options: Options, accept_weaker: bool) -> Expla
         workers = None
         if subject.config is not None and models is not None:
             setup = replace(make_setup(subject.config, models, bench.probes), known={})
-            workers = stack.enter_context(Workers(setup, subject.config.workers))
+            workers = stack.enter_context(Workers(setup, subject.config.workers, ray=subject.config.ray))
         return _put_together(work, shown, models, workers, seen, shortest, options, troubles)
 
 

@@ -1,105 +1,44 @@
-"""Local worker processes: each holds the models, a sandbox and a living engine; the driver keeps the archive.
-
-Every result depends on the job alone, never on which worker did it or when.
-"""
+"""The driver's side of its workers: what they are asked and what comes back; the archive stays here."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfdev.checkpoints import Checkpoint, ModelView, tensor
+from selfdev.config.settings import Ray
 from selfdev.config.task import TaskBesides
-from selfdev.engine import sanity
-from selfdev.engine.scorer import examine, prepare, score
 from selfdev.errors import SelfdevError
-from selfdev.fingerprint import change, fingerprint, nearest
-from selfdev.gate import gate
 from selfdev.interrupt import Stop
 from selfdev.lineage import Parents
-from selfdev.race import blocks, is_hopeless
-from selfdev.records import Outcome, Program, Replies, Score, State
-from selfdev.sandbox import Limits
+from selfdev.records import Outcome, State
 from selfdev.store.inputs import Files
-from selfdev.tasks.grading import Grader, Lead
-from selfdev.tasks.questions import ExamName, exam_questions
-from selfdev.tasks.tasks import Task, load_besides, load_task
+from selfdev.tasks.questions import ExamName
+from selfdev.workers import jobs as side
 from selfdev.workers.crew import Crew
-from selfdev.workers.heap import keep_freed_memory
-from selfdev.workers.merging import Merging, open_merging
+from selfdev.workers.jobs import Probed as Probed
+from selfdev.workers.jobs import Setup as Setup
+from selfdev.workers.jobs import Subject as Subject
+from selfdev.workers.jobs import Tried as Tried
+from selfdev.workers.processes import Processes
+from selfdev.workers.serving import with_threads
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
-
-    from selfdev.engine.engine import Engine
-    from selfdev.engine.scorer import Exam
-
-Subject = Checkpoint | tuple[str, int, Parents | None]  # a whole model, or a program: code, seed, parents
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """Everything a worker needs to start."""
-
-    seed: Checkpoint
-    experts: tuple[Checkpoint, ...]
-    scope: str
-    dtype: str | None
-    seconds: float
-    memory_gb: float
-    accept_weaker: bool
-    task: str
-    shots: int
-    sizes: Mapping[str, int]  # questions of dev, finalist_dev and test (0: all)
-    first_block: int  # see selfdev.race; 0: programs are never stopped
-    limit: int
-    batch: int
-    threads: int
-    known: Mapping[str, str]  # name -> code of the human-designed methods
-    probes: tuple[ModelView, ...]
-    path: str | None = None  # of gsm8k and math, see selfdev.tasks.tasks
-    grader: Grader | None = None
-    dev_from_test: int = 0
-    chat: bool = False
-    lead: Lead = "strict"
-    sanity: int = 0  # dev questions of the look before a score, see selfdev.engine.sanity; 0: none
-    skills: tuple[str, ...] = ()  # of the lab that are asked; none named: all
-    factory: Path | None = None  # a model with the factories' architecture and tokenizer; None: the seed
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """What gate and probes say of a text. `outcome` is MERGED when the program may go on."""
-
-    code: str
-    outcome: Outcome
-    fingerprint: str | None = None
-    nearest: str | None = None
-    distance: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """How a program ended on the real models, with its score when it merged."""
-
-    outcome: Outcome
-    score: Score | None
-    replies: Replies | None = None  # of an examination
 
 
 class Workers:
-    """`count` worker processes; a context manager. No job is handed out while `stopping` says so."""
+    """`count` processes of this machine or, with `ray`, actors of a Ray cluster; a context manager.
 
-    def __init__(self, setup: Setup, count: int, stopping: Callable[[], bool] = lambda: False) -> None:
-        # Spinning threads of several processes on few cores cost three to twelve times the work itself.
-        os.environ["OMP_NUM_THREADS"] = str(setup.threads)
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    No job is handed out while `stopping` says so.
+    """
+
+    def __init__(
+        self, setup: Setup, count: int, stopping: Callable[[], bool] = lambda: False, ray: Ray | None = None
+    ) -> None:
+        with_threads(setup.threads)
         self._files = Files([setup.seed, *setup.experts])
-        self._crew = Crew(_start, (setup,), count, stopping)
+        self._crew: Crew[Any] = Crew(_staff(setup, count, ray), count, stopping)
         self._stopping = stopping
 
     def __enter__(self) -> Workers:
@@ -119,7 +58,7 @@ class Workers:
         """Programs for each batch of uniform numbers, as (batch, texts) in the order they are done."""
         jobs = [(factory, prompt, temperature, batch) for batch in batches]
         # Nothing is stored before all is written: a stop need not wait for the batches in hand.
-        return self._unchanged(self._crew.stream(_write, jobs, finish=False))
+        return self._unchanged(self._crew.stream(side.write, jobs, finish=False))
 
     def probe(
         self, jobs: Iterable[tuple[str, int]], parents: Parents | None = None
@@ -130,7 +69,7 @@ class Workers:
         """
         probed = ((*job, parents) for job in jobs)
         return self._unchanged(
-            self._crew.stream(_probe, probed, lambda why: Probed("", Outcome(State.UNSCORED, why)))
+            self._crew.stream(side.probe, probed, lambda why: Probed("", Outcome(State.UNSCORED, why)))
         )
 
     def try_programs(
@@ -142,13 +81,13 @@ class Workers:
         """
         raced = ((*job, bar, parents) for job in jobs)
         return self._unchanged(
-            self._crew.stream(_try, raced, lambda why: Tried(Outcome(State.UNSCORED, why), None))
+            self._crew.stream(side.try_program, raced, lambda why: Tried(Outcome(State.UNSCORED, why), None))
         )
 
     def examine(self, jobs: Iterable[tuple[Subject, ExamName | TaskBesides]]) -> Iterator[tuple[int, Tried]]:
         """Score checkpoints and (code, seed, parents) programs on all of an exam, as (job, result) in the
         order they are done."""
-        return self._unchanged(self._crew.stream(_examine, jobs))
+        return self._unchanged(self._crew.stream(side.examine, jobs))
 
     def _unchanged(self, results: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
         """Pass results on as long as the models are the files that they were."""
@@ -161,177 +100,14 @@ class Workers:
             raise
 
 
-@dataclass(slots=True)
-class _State:
-    """What lives in one worker process."""
-
-    setup: Setup
-    merging: Merging
-    engine: Engine
-    exams: dict[tuple[ExamName | TaskBesides, int, int | None], Exam]
-    task: Task
-    sanity: tuple[sanity.Probe, sanity.Look] | None = None  # and what the seed says
-    writer: Engine | None = None  # holds the factory; made when there is something to write
-
-
-_state: _State  # set once per worker process
-
-
-def _start(setup: Setup) -> None:
-    global _state
-    _state = _made(setup)
-
-
-def _made(setup: Setup) -> _State:
-    import torch
-
-    from selfdev.engine.engine import Engine
-
-    torch.set_num_threads(setup.threads)
-    torch.set_flush_denormal(True)
-    keep_freed_memory()
-    merging = _opened(setup, Parents(1, setup.seed, setup.experts, setup.probes))
-    task = load_task(
-        setup.task,
-        setup.shots,
-        path=setup.path,
-        grader=setup.grader,
-        dev_from_test=setup.dev_from_test,
-        skills=setup.skills,
-    )
-    return _State(setup, merging, Engine(setup.seed.path), {}, task)
-
-
-def _opened(setup: Setup, parents: Parents) -> Merging:
-    limits = Limits(setup.seconds, setup.memory_gb)
-    return open_merging(parents, setup.scope, setup.dtype, limits, setup.accept_weaker, setup.known)
-
-
-def _merging(parents: Parents | None) -> Merging:
-    """A sandbox with these parents (None: those of the setup): the last one that was used, or a new one."""
-    setup = _state.setup
-    wanted = parents or Parents(1, setup.seed, setup.experts, setup.probes)
-    if wanted.number != _state.merging.parents.number:
-        _state.merging.sandbox.close()
-        _state.merging = _opened(setup, wanted)
-    return _state.merging
-
-
-def _write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray) -> list[str]:
-    """Texts sampled from a factory, one per row of `uniforms` ([rows, longest], 0..1)."""
-    import torch
-    from safetensors.torch import load_file
-
-    from selfdev.engine.engine import Engine
-
-    files = sorted(factory.glob("*.safetensors"))
-    if not files:
-        raise SelfdevError(f"factory {factory} has no weights any more; give the same command again.")
-    weights = {name: value for file in files for name, value in load_file(file).items()}
-    if _state.writer is None:
-        # Probabilities need more digits than bf16 has.
-        _state.writer = Engine(_state.setup.factory or _state.setup.seed.path, dtype="float32")
-    _state.writer.swap(weights)
-    return _state.writer.sample(prompt, temperature, torch.from_numpy(uniforms))
-
-
-def _probe(text: str, seed: int, parents: Parents | None) -> Probed:
-    """Gate, then behaviour on the probes."""
+def _staff(setup: Setup, count: int, ray: Ray | None) -> Any:
+    """Where workers come from; SelfdevError where Ray is asked for and not installed."""
+    if ray is None:
+        return Processes(side.start, (setup,))
     try:
-        program = gate.check(text)
-    except gate.Rejected as refusal:
-        return Probed("", Outcome(State.INVALID, str(refusal)))
-    on = _merging(parents)
-    run = on.sandbox.run(program, seed, on="probes")
-    if run.tensors is None:
-        return Probed(program.code, run.outcome)
-    moved = change(on.parents.probes, run.tensors)
-    near = nearest(moved, on.known)
-    # The same change of another seed makes another model.
-    line = "" if on.parents.number == 1 else f"{on.parents.number}:"
-    return Probed(
-        program.code,
-        run.outcome,
-        line + fingerprint(moved),
-        near.name if near else None,
-        near.distance if near else None,
-    )
-
-
-def _try(code: str, seed: int, exam: ExamName, bar: float, parents: Parents | None) -> Tried:
-    """Run on the real models and score the result."""
-    on = _merging(parents)
-    run = on.sandbox.run(Program(code), seed)
-    if run.tensors is None:
-        return Tried(run.outcome, None)
-    gibberish = _gibberish(run.tensors) if exam == "dev" and _state.setup.sanity else None
-    if gibberish:
-        return Tried(replace(run.outcome, state=State.BAD_WEIGHTS, reason=gibberish[:300]), None)
-    first = _state.setup.first_block
-    if exam != "dev" or not first:
-        return Tried(run.outcome, score(_state.engine, _exam(exam), run.tensors))
-    results = Score((), (), _state.setup.lead)
-    n = _state.setup.sizes["dev"]
-    parts = blocks(first, n)
-    for start, stop in parts:
-        results += score(_state.engine, _exam("dev", start, stop), run.tensors)
-        if stop < n and is_hopeless(results, max(bar, _seed_accuracy(on)), n, len(parts) - 1):
-            break
-    return Tried(run.outcome, results)
-
-
-def _examine(subject: Subject, exam: ExamName | TaskBesides) -> Tried:
-    """Score a checkpoint as it is, or what a program makes, and note how it replies."""
-    outcome, weights = _weights(subject)
-    if weights is None:
-        return Tried(outcome, None)
-    result, replies = examine(_state.engine, _exam(exam), weights)
-    return Tried(outcome, result, replies)
-
-
-def _weights(subject: Subject) -> tuple[Outcome, Mapping[str, Tensor] | None]:
-    if isinstance(subject, tuple):
-        code, seed, parents = subject
-        run = _merging(parents).sandbox.run(Program(code), seed)
-        return run.outcome, run.tensors
-    return Outcome(State.MERGED), _weights_of(subject)
-
-
-def _weights_of(model: Checkpoint) -> dict[str, Tensor]:
-    held = _state.engine.names  # without buffers and the second copy of a tied embedding
-    return {name: tensor(slot) for name, slot in model.slots.items() if name in held}
-
-
-def _gibberish(tensors: Mapping[str, Tensor]) -> str | None:
-    """Why a merged model is not worth a score, by the first dev questions; None when it is."""
-    if _state.sanity is None:
-        task = _state.task
-        probe = sanity.prepare(_state.engine, task.split("dev")[: _state.setup.sanity], task.stops)
-        _state.sanity = probe, sanity.look(_state.engine, probe, {})
-    probe, seed = _state.sanity
-    return sanity.complaint(sanity.look(_state.engine, probe, tensors, seed), seed)
-
-
-def _seed_accuracy(on: Merging) -> float:
-    """The accuracy on dev of the seed that is merged, measured once per worker."""
-    if on.seed_accuracy is None:
-        weights = {} if on.parents.number == 1 else _weights_of(on.parents.seed)
-        on.seed_accuracy = score(_state.engine, _exam("dev"), weights).accuracy
-    return on.seed_accuracy
-
-
-def _exam(asked: ExamName | TaskBesides, start: int = 0, stop: int | None = None) -> Exam:
-    """Questions of a stage from `start` to `stop`, or of a task besides, made ready at first use."""
-    key = (asked, start, stop)
-    if key not in _state.exams:
-        setup, task, limit = _state.setup, _state.task, _state.setup.limit
-        if isinstance(asked, str):
-            questions = exam_questions(task, asked, setup.sizes)[start:stop]
-        else:
-            (task, questions), limit = load_besides(asked), asked.max_new_tokens
-        _state.exams[key] = prepare(
-            _state.engine, questions, limit, setup.batch,
-            stops=task.stops, grader=task.grader, lead=setup.lead, chat=setup.chat,
-            source=task.source, split="dev" if asked in ("dev", "finalist_dev") else "test",
-        )  # fmt: skip
-    return _state.exams[key]
+        from selfdev.workers.ray_crew import Actors
+    except ModuleNotFoundError:
+        raise SelfdevError(
+            "the config has `ray` and Ray is not installed; pip install 'selfdev[ray]', or remove it."
+        ) from None
+    return Actors(side.start, (setup,), count, setup.threads, ray)

@@ -52,7 +52,7 @@ class Budget:
             return 0
         left = wanted
         if self._limits.attempts is not None:
-            left = min(wanted, self._limits.attempts - len(self._archive.attempts("factory")))
+            left = min(wanted, self._limits.attempts - self._archive.count("factory"))
             if left <= 0:
                 self._end("attempts")
         return left

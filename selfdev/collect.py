@@ -7,7 +7,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,10 @@ def collect(folder: Path, archive: Archive) -> RunResult:
     spent: Counter[str] = Counter()
     for stage in stages:
         spent[stage["name"]] += stage["seconds"]
-    program = next((a for a in archive.attempts("factory") if name_of(a) == best), None)
-    turns = [t for t in range(1, config.factory.iterations + 1) if archive.attempts("factory", t)]
+    scored = archive.each("factory", only="scored", texts=False)
+    winner = next((a.id for a in scored if name_of(a) == best), None) if best else None
+    program = archive.attempt(winner) if winner is not None else None
+    turns = [t for t in range(1, config.factory.iterations + 1) if archive.has("factory", t)]
     limit = archive.get("budget")
     return RunResult(
         name=config.name,
@@ -95,7 +97,7 @@ def collect(folder: Path, archive: Archive) -> RunResult:
             *([DEV_IS_TEST] if config.task.i_know_dev_is_test else []),
             *([_stopped(config, limit)] if limit else []),
             *_collapses(config, archive, turns),
-            *_unscored(archive.attempts()),
+            *_unscored(archive.each(texts=False)),
         ),
         besides=besides,
         promotions=promotions(archive),
@@ -107,13 +109,13 @@ def collect(folder: Path, archive: Archive) -> RunResult:
 def _collapses(config: Config, archive: Archive, turns: Sequence[int]) -> list[str]:
     """A warning for each iteration that wrote the same few behaviours."""
     below, stops = config.factory.collapse_below, config.factory.stop_on_collapse
-    written = [(turn, archive.attempts("factory", turn)) for turn in turns]
+    written = [(turn, list(archive.each("factory", turn, texts=False))) for turn in turns]
     return [
         collapse.words(t, found, below, stops) for t, found in written if collapse.collapsed(found, below)
     ]
 
 
-def _unscored(attempts: Sequence[Attempt]) -> list[str]:
+def _unscored(attempts: Iterable[Attempt]) -> list[str]:
     count = sum(a.outcome.state is State.UNSCORED for a in attempts)
     words = "programs could not be tried, by faults that were not theirs; they are in no pair"
     return [f"{count:,} {words}."] if count else []
@@ -129,20 +131,20 @@ def _stopped(config: Config, limit: str) -> str:
 
 def cost_of(config: Config, archive: Archive) -> Cost:
     """Questions asked and spared."""
-    scored = [(a, a.score.n) for a in archive.attempts() if a.score is not None]
-    own = [n for a, n in scored if a.same_as is None]
+    scored = [(a.same_as, a.score.n) for a in archive.each(only="scored", texts=False) if a.score is not None]
+    own = [n for same_as, n in scored if same_as is None]
     examined = {split: archive.examined(split).values() for split in ("finalist_dev", "test")}
     return Cost(
         dev=sum(own),
         spared_by_race=sum(config.task.dev - n for n in own),
-        spared_by_behaviour=sum(n for a, n in scored if a.same_as is not None),
+        spared_by_behaviour=sum(n for same_as, n in scored if same_as is not None),
         **{split: sum(score.n for score in scores) for split, scores in examined.items()},
     )
 
 
 def iteration_stats(config: Config, iteration: int, archive: Archive, spent: Counter[str]) -> IterationStats:
     """What one turn of the loop gave."""
-    attempts = archive.attempts("factory", iteration)
+    attempts = list(archive.each("factory", iteration, texts=False))
     scores = [a.score for a in attempts if a.score is not None]
     accuracies = sorted(score.accuracy for score in scores)
     firsts, common = _first_accuracies(scores)

@@ -36,7 +36,7 @@ class Candidate:
 
 def tune_baselines(config: Config, archive: Archive, workers: Workers, progress: Progress) -> None:
     """Try every parameter set of every human-designed method on dev, on the road all programs take."""
-    if not archive.attempts("baseline", 0):
+    if not archive.has("baseline", 0):
         names, texts = [], []
         for name, grid in config.baselines.items():
             for values in grid:
@@ -63,7 +63,7 @@ def finalists(archive: Archive, count: int, kind: str = "factory") -> list[Attem
     or a baseline are none."""
     known = {attempt.fingerprint for attempt in archive.attempts("baseline", 0)}
     found: dict[str, Attempt] = {}
-    for attempt in best_first(fully_scored(archive.attempts(kind))):
+    for attempt in best_first(fully_scored(list(archive.each(kind, only="scored")))):
         if attempt.outcome.copy_of is None and attempt.fingerprint and attempt.fingerprint not in known:
             found.setdefault(attempt.fingerprint, attempt)
     ranked, promoted = list(found.values()), {p.program for p in promotions(archive) if p.promoted}

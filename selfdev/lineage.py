@@ -84,7 +84,7 @@ def promotions(archive: Archive) -> tuple[Promotion, ...]:
 
 def winner_of(archive: Archive, iteration: int) -> Attempt | None:
     """The best program of an iteration by dev; a copy of a model is none."""
-    scored = fully_scored(archive.attempts("factory"))
+    scored = fully_scored(list(archive.each("factory", only="scored")))
     own = [a for a in scored if a.iteration == iteration and a.outcome.copy_of is None]
     return next(iter(best_first(own)), None)
 

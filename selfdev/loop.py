@@ -61,11 +61,11 @@ def run_loop(
     for iteration in range(1, config.factory.iterations + 1):
         current = factory_of(iteration, seed_model, folder)
         write_programs(config, iteration, current, archive, workers, progress, budget)
-        bar = bar_before(config, iteration, archive)
-        within, merged = budget.within, parents(iteration)
-        try_attempts("factory", iteration, archive, workers, progress, bar, within, merged)
-        written = archive.attempts("factory", iteration)
-        if config.factory.stop_on_collapse and collapsed(written, config.factory.collapse_below):
+        if archive.unfinished("factory", iteration):
+            bar = bar_before(config, iteration, archive)
+            within, merged = budget.within, parents(iteration)
+            try_attempts("factory", iteration, archive, workers, progress, bar, within, merged)
+        if config.factory.stop_on_collapse and has_collapsed(config, iteration, archive):
             return
         if iteration < config.factory.iterations and not budget.reached():
             promote(iteration)
@@ -83,7 +83,7 @@ def write_programs(
     budget: Budget,
 ) -> None:  # fmt: skip
     """Let the factory write the iteration's programs, unless they are in the archive already."""
-    if archive.attempts("factory", iteration):
+    if archive.has("factory", iteration):
         return
     f, count = config.factory, budget.programs(config.factory.programs)
     batches = [
@@ -101,7 +101,14 @@ def write_programs(
 def bar_before(config: Config, iteration: int, archive: Archive) -> float:
     """The accuracy that the factory's programs must be able to reach: what earlier iterations keep."""
     kept = max(config.pairs.min_each, config.finalists)
-    return bar_of([a for a in archive.attempts("factory") if a.iteration < iteration], kept)
+    scored = archive.each("factory", only="scored", texts=False)
+    return bar_of([a for a in scored if a.iteration < iteration], kept)
+
+
+def has_collapsed(config: Config, iteration: int, archive: Archive) -> bool:
+    """Whether an iteration wrote the same few behaviours."""
+    written = list(archive.each("factory", iteration, texts=False))
+    return collapsed(written, config.factory.collapse_below)
 
 
 def try_attempts(
@@ -113,8 +120,7 @@ def try_attempts(
     Programs surely below the accuracy `bar` are stopped early; `within` a budget, jobs may end before all.
     """
     label = f"iteration {iteration}" if kind == "factory" else kind
-    open_ids = archive.unfinished(kind, iteration)
-    todo = [a for a in archive.attempts(kind, iteration) if a.id in open_ids and a.fingerprint is None]
+    todo = list(archive.each(kind, iteration, only="unprobed"))
     probes = workers.probe(within((attempt.text, attempt.seed) for attempt in todo), parents)
     for place, probed in progress(probes, f"{label}: gate and probes", len(todo)):
         attempt = todo[place]
@@ -142,16 +148,15 @@ def _by_behaviour(
     open_ids = archive.unfinished(kind, iteration)
     known: dict[str, int] = {}
     first, again = [], []
-    for attempt in archive.attempts():
-        unended = attempt.outcome.state is State.MERGED and attempt.id not in open_ids
-        if attempt.fingerprint is None or attempt.outcome.state is State.UNSCORED or unended:
+    for ident, seen, state in archive.behaviours():
+        if state is State.UNSCORED or (state is None and ident not in open_ids):
             continue
-        same_as = known.setdefault(attempt.fingerprint, attempt.id)
-        if attempt.id in open_ids:
-            if same_as == attempt.id:
-                first.append(attempt)
+        same_as = known.setdefault(seen, ident)
+        if ident in open_ids:
+            if same_as == ident:
+                first.append(archive.attempt(ident))
             else:
-                again.append((attempt, same_as))
+                again.append((archive.attempt(ident), same_as))
     return first, again
 
 

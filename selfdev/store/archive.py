@@ -7,46 +7,19 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from selfdev.errors import SelfdevError, one_line
 from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
 from selfdev.results import DpoStep, FactoryCheck, Trained, factory_check
 from selfdev.store.hashes import of_text
 from selfdev.store.lock import unwritable
+from selfdev.store.tables import COLUMNS, SCHEMA, SCHEMA_VERSION, as_attempt, bits, bools
 from selfdev.tasks.grading import Lead
 
-SCHEMA_VERSION = 2
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE attempts (
-    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, iteration INTEGER NOT NULL, place INTEGER NOT NULL,
-    name TEXT NOT NULL, text TEXT NOT NULL, text_hash TEXT NOT NULL,
-    code TEXT NOT NULL DEFAULT '', seed INTEGER NOT NULL, state TEXT,
-    reason TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0, stderr TEXT NOT NULL DEFAULT '',
-    copy_of TEXT, weights_hash TEXT, fingerprint TEXT, same_as INTEGER REFERENCES attempts (id),
-    nearest TEXT, distance REAL, strict BLOB, flexible BLOB,
-    UNIQUE (kind, iteration, place));
-CREATE INDEX attempts_fingerprint ON attempts (fingerprint);
-CREATE TABLE pairs (iteration INTEGER NOT NULL, place INTEGER NOT NULL,
-    chosen INTEGER NOT NULL REFERENCES attempts (id), rejected INTEGER NOT NULL REFERENCES attempts (id),
-    PRIMARY KEY (iteration, place));
-CREATE TABLE training (iteration INTEGER NOT NULL, step INTEGER NOT NULL, loss REAL NOT NULL,
-    margin REAL, accuracy REAL, PRIMARY KEY (iteration, step));
-CREATE TABLE factory_checks (iteration INTEGER PRIMARY KEY, trained INTEGER NOT NULL,
-    held_out INTEGER NOT NULL, ranked_right INTEGER NOT NULL, programs INTEGER NOT NULL,
-    kl REAL, kl_error REAL);
-CREATE TABLE examined (name TEXT NOT NULL, kind TEXT NOT NULL, split TEXT NOT NULL, attempt INTEGER
-    REFERENCES attempts (id), strict BLOB NOT NULL, flexible BLOB NOT NULL, PRIMARY KEY (name, split));
-CREATE TABLE replies (name TEXT NOT NULL, split TEXT NOT NULL, kinds TEXT NOT NULL, lengths TEXT NOT NULL,
-    marks BLOB NOT NULL, PRIMARY KEY (name, split));
-CREATE TABLE events (id INTEGER PRIMARY KEY, what TEXT NOT NULL, detail TEXT NOT NULL);
-"""
 _FACTORY = "factory of iteration "
-_COLUMNS = (
-    "id, kind, iteration, place, name, text, code, seed, state, reason, seconds, stderr, copy_of,"
-    " weights_hash, fingerprint, same_as, nearest, distance, strict, flexible"
-)
+Only = Literal["scored", "unprobed"]
+_ONLY = {"scored": "strict IS NOT NULL", "unprobed": "state IS NULL AND fingerprint IS NULL"}
 
 
 def damaged(path: Path, error: Exception) -> SelfdevError:
@@ -70,7 +43,7 @@ class Archive:
             self._db.execute("PRAGMA synchronous=NORMAL")
             if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 with self._transaction():
-                    for statement in _SCHEMA.split(";\n"):
+                    for statement in SCHEMA.split(";\n"):
                         self._db.execute(statement)
                     self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
             version = self.get("schema")
@@ -155,34 +128,62 @@ class Archive:
                     o.copy_of,
                     o.weights_hash,
                     same_as,
-                    *_bits(score),
+                    *bits(score),
                     ident,
                 ),
             )
 
     def attempts(self, kind: str | None = None, iteration: int | None = None) -> list[Attempt]:
         """Attempts in the order they were written; unfinished ones have the state MERGED and no score."""
-        where, values = ["1"], []
+        return list(self.each(kind, iteration))
+
+    def each(
+        self, kind: str | None = None, iteration: int | None = None, only: Only | None = None,
+        texts: bool = True,
+    ) -> Iterator[Attempt]:  # fmt: skip
+        """The same one after the other, so that not all are in memory; of them `only` those with a score, or
+        those that neither gate nor probes have seen. Without `texts` text and code are empty."""
+        where, values = ["1" if only is None else _ONLY[only]], []
         for column, value in (("kind", kind), ("iteration", iteration)):
             if value is not None:
                 where.append(f"{column} = ?")
                 values.append(value)
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM attempts WHERE {' AND '.join(where)} ORDER BY id", values
+        columns = COLUMNS if texts else COLUMNS.replace("text, code", "'', ''")
+        found = self._db.execute(
+            f"SELECT {columns} FROM attempts WHERE {' AND '.join(where)} ORDER BY id", values
         )
         lead = self._lead()
-        return [_attempt(row, lead) for row in rows]
+        return (as_attempt(row, lead) for row in found)
+
+    def has(self, kind: str, iteration: int) -> bool:
+        """Whether anything of an iteration was written."""
+        query = "SELECT 1 FROM attempts WHERE kind = ? AND iteration = ? LIMIT 1"
+        return self._db.execute(query, (kind, iteration)).fetchone() is not None
+
+    def count(self, kind: str) -> int:
+        """How many attempts of a kind were written."""
+        return int(self._db.execute("SELECT count(*) FROM attempts WHERE kind = ?", (kind,)).fetchone()[0])
+
+    def behaviours(self) -> list[tuple[int, str, State | None]]:
+        """Id, fingerprint and end of every attempt that acted on the probes, in order; None: no end yet."""
+        found = self._db.execute(
+            "SELECT id, fingerprint, state FROM attempts WHERE fingerprint IS NOT NULL ORDER BY id"
+        )
+        return [(ident, seen, State(state) if state else None) for ident, seen, state in found]
 
     def attempt(self, ident: int) -> Attempt:
         """One attempt by its id; KeyError when there is none."""
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM attempts WHERE id = ?", (ident,)).fetchone()
+        row = self._db.execute(f"SELECT {COLUMNS} FROM attempts WHERE id = ?", (ident,)).fetchone()
         if row is None:
             raise KeyError(ident)
-        return _attempt(row, self._lead())
+        return as_attempt(row, self._lead())
 
     def asked(self, kind: str) -> int:
         """Dev questions asked of attempts of a kind; a score that was reused took none."""
-        query = "SELECT coalesce(sum(length(strict)), 0) FROM attempts WHERE kind = ? AND same_as IS NULL"
+        query = (
+            "SELECT coalesce(sum(length(strict)), 0) FROM attempts"
+            " WHERE kind = ? AND same_as IS NULL AND strict IS NOT NULL"
+        )
         return int(self._db.execute(query, (kind,)).fetchone()[0])
 
     def unfinished(self, kind: str, iteration: int) -> set[int]:
@@ -256,7 +257,7 @@ class Archive:
     def add_examined(self, name: str, kind: str, split: str, attempt: int | None, score: Score) -> None:
         """Store a model's answers on finalist_dev or test, question by question."""
         self._db.execute(
-            "INSERT INTO examined VALUES (?, ?, ?, ?, ?, ?)", (name, kind, split, attempt, *_bits(score))
+            "INSERT INTO examined VALUES (?, ?, ?, ?, ?, ?)", (name, kind, split, attempt, *bits(score))
         )
 
     def add_replies(self, name: str, split: str, replies: Replies) -> None:
@@ -280,38 +281,8 @@ class Archive:
     def examined(self, split: str) -> dict[str, Score]:
         rows = self._db.execute("SELECT name, strict, flexible FROM examined WHERE split = ?", (split,))
         lead = self._lead()
-        return {name: Score(_bools(strict), _bools(flexible), lead) for name, strict, flexible in rows}
+        return {name: Score(bools(strict), bools(flexible), lead) for name, strict, flexible in rows}
 
     def _lead(self) -> Lead:
         """The reading of answers that ranks models, as the run's config says."""
         return "flexible" if self.get("lead") == "flexible" else "strict"
-
-
-def _bits(score: Score | None) -> tuple[bytes | None, bytes | None]:
-    return (bytes(score.strict), bytes(score.flexible)) if score is not None else (None, None)
-
-
-def _bools(blob: bytes) -> tuple[bool, ...]:
-    return tuple(byte == 1 for byte in blob)
-
-
-def _attempt(row: tuple[Any, ...], lead: Lead) -> Attempt:
-    (ident, kind, iteration, place, name, text, code, seed) = row[:8]
-    (state, reason, seconds, stderr, copy_of, weights_hash) = row[8:14]
-    (fingerprint, same_as, nearest, distance, strict, flexible) = row[14:]
-    return Attempt(
-        id=ident,
-        kind=kind,
-        iteration=iteration,
-        index=place,
-        name=name,
-        text=text,
-        code=code,
-        seed=seed,
-        outcome=Outcome(State(state or "MERGED"), reason, seconds, stderr, copy_of, weights_hash),
-        fingerprint=fingerprint,
-        same_as=same_as,
-        nearest=nearest,
-        distance=distance,
-        score=Score(_bools(strict), _bools(flexible), lead) if strict is not None else None,
-    )

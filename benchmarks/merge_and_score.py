@@ -14,17 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from common import Rival, machine, medians, take_turns
 
 from selfdev.api import model_path
 from selfdev.checkpoints import ModelView, open_checkpoint, tensor, views
@@ -40,27 +39,6 @@ OUT = Path(__file__).parent / "results.json"
 PROGRAM = "task_arithmetic"
 LAB = load_config(Path(__file__).parents[1] / "configs" / "lab.yaml").task
 LONGEST = LAB.max_new_tokens
-Rival = Callable[[], Any]
-
-
-def take_turns(rivals: Mapping[str, Rival], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each rival in each round, after one call of each that does not count."""
-    for rival in rivals.values():
-        rival()
-    names = list(rivals)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            begin = time.perf_counter()
-            rivals[name]()
-            seconds[name].append(time.perf_counter() - begin)
-    return seconds
-
-
-def medians(runs: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The median of each rival's values."""
-    return {name: statistics.median(values) for name, values in runs.items()}
 
 
 def generate(engine: Engine, batches: Sequence[Batch]) -> list[str]:
@@ -161,26 +139,13 @@ def in_process(program: Program, shown: Sequence[ModelView]) -> Rival:
     return call
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    packages = ("selfdev", "torch", "transformers")
-    return {
-        "platform": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load at the start": os.getloadavg()[0],
-        **{name: version(name) for name in packages},
-    }
-
-
 def measure(
     seed: Path, relatives: Mapping[str, Path], questions: int, batch: int, programs: int, rounds: int
 ) -> dict[str, Any]:
     """Both measurements on a seed and its experts."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    where = machine()
+    where = machine() | {"threads": torch.get_num_threads()}
     opened = [open_checkpoint(path, name) for name, path in relatives.items()]
     shown = views(open_checkpoint(seed, "seed"), opened)
     return {

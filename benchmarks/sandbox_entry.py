@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import struct
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from common import machine
 
 from selfdev.checkpoints import ModelView, open_checkpoint, views
 from selfdev.records import Program
@@ -59,16 +58,6 @@ def models(folder: Path, parameters: int) -> tuple[ModelView, ...]:
         write_model(folder / name, parameters)
     seed, *experts = (open_checkpoint(folder / name, name) for name in MODELS)
     return views(seed, experts, "mlp", None)
-
-
-def machine() -> dict[str, object]:
-    """What the figures were taken on; `load` is the number of processes waiting for a core before."""
-    return {
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),
-        "torch": version("torch"),
-    }
 
 
 def measure(parameters: int, runs: int) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from selfdev.blocks import Put
 from selfdev.checkpoints import (
-    check_finite,
     check_free,
     check_shard_size,
     drafted,
@@ -22,7 +22,7 @@ from selfdev.library import load_program
 from selfdev.records import MOST_GIB, MOST_SECONDS, Program, State
 from selfdev.sandbox import Limits, ServerProcess
 from selfdev.sandbox.layers import in_words
-from selfdev.stream import Put, Streamed, run_program
+from selfdev.stream import Streamed, run_program
 
 Experts = Mapping[str, Path | str] | Iterable[tuple[str, Path | str]]
 
@@ -79,7 +79,9 @@ def merge(
     check_shard_size(shard_size)
     if target is not None:
         check_free(target)
-    with ServerProcess() as server:  # it gets warm while the models' headers are read here
+    with ServerProcess() as server:  # it gets warm while torch is imported and headers are read here
+        import torch  # noqa: F401
+
         base = open_checkpoint(seed, "seed")
         relatives = [open_checkpoint(path, name, base) for name, path in named]
         shown = views(base, relatives, scope, dtype)
@@ -88,7 +90,6 @@ def merge(
             accepted = load_program(program, parameters)
         except gate.Rejected as refusal:
             return MergeResult(title, State.INVALID, str(refusal))
-        check_finite(shown)
         limits = Limits(timeout, memory)
 
         def run(put: Put) -> Streamed:
@@ -99,7 +100,8 @@ def merge(
 
         if target is None:
             return _result(title, accepted, run(lambda _: None), None)
-        with drafted(base, target, shard_size) as draft:
+        names = frozenset(slot.name for slot in shown[0].slots)
+        with drafted(base, target, shard_size, names) as draft:
             done = run(draft.put)
             if done.outcome.state is State.MERGED:
                 from selfdev.report.card import model_card

@@ -11,7 +11,9 @@ import torch
 from conftest import Family
 from test_lora import adapter
 
+from selfdev import blocks
 from selfdev.checkpoints import ModelView, open_checkpoint, tensor, views
+from selfdev.errors import SelfdevError
 from selfdev.library import load_program
 from selfdev.locality import only, probe_sets
 from selfdev.merge import merge
@@ -62,8 +64,11 @@ def test_any_two_groups_are_apart_in_some_part(shown: tuple[ModelView, ...]) -> 
             assert one == other or any(one in part and other not in part for part in parts)
 
 
-def test_local_program_runs_in_blocks_and_gives_the_same_bits(shown: tuple[ModelView, ...]) -> None:
-    program = load_program("ties", {"DENSITY": 0.5})
+@pytest.mark.parametrize("name", ["ties", "dare_ties"])
+def test_local_program_runs_in_blocks_and_gives_the_same_bits(
+    shown: tuple[ModelView, ...], name: str
+) -> None:
+    program = load_program(name, {"DENSITY": 0.5})
     with Sandbox({"models": shown}, LIMITS, accept_weaker=True) as sandbox:
         whole = sandbox.run(program, 0)
         assert whole.tensors is not None
@@ -74,8 +79,8 @@ def test_local_program_runs_in_blocks_and_gives_the_same_bits(shown: tuple[Model
         assert done.outcome.weights_hash == whole.outcome.weights_hash
 
 
-def test_random_program_runs_at_once(shown: tuple[ModelView, ...]) -> None:
-    program = load_program("dare_linear")
+def test_program_whose_random_numbers_depend_on_the_order_runs_at_once(shown: tuple[ModelView, ...]) -> None:
+    program = load_program("della_linear")
     with Sandbox({"models": shown}, LIMITS, accept_weaker=True) as sandbox:
         whole = sandbox.run(program, 0)
         done, found = streamed(program, shown)
@@ -127,6 +132,34 @@ def test_copy_must_hold_in_every_block(shown: tuple[ModelView, ...]) -> None:
 """
     done, _ = streamed(Program(code), shown)
     assert (done.blocks, done.outcome.copy_of) == (5, None)
+
+
+def test_helpers_take_blocks_and_change_nothing(
+    shown: tuple[ModelView, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = load_program("ties", {"DENSITY": 0.5})
+    alone, found = streamed(program, shown)
+    monkeypatch.setattr(blocks, "LONG", -1.0)
+    monkeypatch.setattr(blocks, "_helpers", lambda: 2)
+    together, again = streamed(program, shown)
+    assert together.outcome.weights_hash == alone.outcome.weights_hash
+    assert list(again) == list(found)
+    assert all(torch.equal(again[name], value) for name, value in found.items())
+
+
+def test_what_cannot_be_written_ends_the_merge_at_once(shown: tuple[ModelView, ...]) -> None:
+    def put(_: Mapping[str, torch.Tensor]) -> None:
+        raise SelfdevError("the disk is full; make room")
+
+    with pytest.raises(SelfdevError, match="the disk is full"):
+        run_program(load_program("linear"), shown, LIMITS, put, accept_weaker=True)
+
+
+def test_an_abandoned_sandbox_runs_nothing_more(shown: tuple[ModelView, ...]) -> None:
+    with Sandbox({"models": shown}, LIMITS, accept_weaker=True) as sandbox:
+        sandbox.abandon()
+        with pytest.raises(SelfdevError, match="given up"):
+            sandbox.run(load_program("linear"), 0)
 
 
 def test_program_that_fails_in_a_late_block_writes_nothing(family: Family, tmp_path: Path) -> None:

@@ -82,6 +82,14 @@ def tensor(slot: TensorSlot) -> torch.Tensor:
     return _mapped(slot)
 
 
+def finite(value: torch.Tensor) -> bool:
+    """Whether every number is finite; the extremes pass on NaN and infinity without a copy being made."""
+    if value.numel() == 0:
+        return True
+    low, high = value.aminmax()
+    return bool(low.isfinite()) and bool(high.isfinite())
+
+
 def torch_dtype(name: str) -> torch.dtype:
     """The torch dtype of a safetensors name in FLOATS."""
     import torch

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from selfdev.checkpoints.slots import BUFFERS, FLOATS, TIED, Checkpoint, ModelView, TensorSlot, tensor
+from selfdev.checkpoints.slots import (
+    BUFFERS,
+    FLOATS,
+    TIED,
+    Checkpoint,
+    ModelView,
+    TensorSlot,
+    finite,
+    tensor,
+)
 from selfdev.checkpoints.vocabulary import check_rows
 from selfdev.errors import SelfdevError
 
@@ -44,7 +53,7 @@ def check_finite(models: Iterable[ModelView]) -> None:
     """Read every parameter in the views; SelfdevError names the first with NaN or infinite values."""
     for model in models:
         for slot in model.slots:
-            if not bool(tensor(slot).isfinite().all()):
+            if not finite(tensor(slot)):
                 raise SelfdevError(
                     f"{model.name}: {slot.name} has NaN or infinite values; give an intact checkpoint"
                 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from selfdev.checkpoints.headers import INDEX
 from selfdev.checkpoints.slots import TIED, Checkpoint, TensorSlot, torch_dtype
@@ -88,8 +89,10 @@ class Draft:
 
 
 @contextmanager
-def drafted(seed: Checkpoint, out: Path, shard_size: str | None = None) -> Iterator[Draft]:
-    """A draft that so far equals the seed.
+def drafted(
+    seed: Checkpoint, out: Path, shard_size: str | None = None, to_come: Collection[str] = ()
+) -> Iterator[Draft]:
+    """A draft that so far equals the seed, but for holes where the tensors `to_come` will be put.
 
     The seed's files are kept as they are, or cut anew into shards of `shard_size`. Whatever has not appeared
     is removed at the end, new folders above it too. Raises SelfdevError when `out` holds something or cannot
@@ -105,7 +108,10 @@ def drafted(seed: Checkpoint, out: Path, shard_size: str | None = None) -> Itera
             for pattern in BESIDE:
                 for file in seed.path.glob(pattern):
                     shutil.copyfile(file, folder / file.name)
-            places = _as_stored(seed, folder) if shard_size is None else _in_shards(seed, folder, shard_size)
+            if shard_size is None:
+                places = _as_stored(seed, folder, to_come)
+            else:
+                places = _in_shards(seed, folder, shard_size, to_come)
         yield Draft(seed, out, folder, places)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -127,26 +133,41 @@ def save_merged(
     appears whole or not at all. Raises SelfdevError when `out` holds something or cannot be written,
     ValueError for a tensor the seed does not have in that shape.
     """
-    with drafted(seed, out) as draft:
+    with drafted(seed, out, to_come=merged.keys()) as draft:
         draft.put(merged)
         draft.appear({"README.md": card, "program.py": program})
 
 
-def _as_stored(seed: Checkpoint, folder: Path) -> Places:
+def _as_stored(seed: Checkpoint, folder: Path, to_come: Collection[str]) -> Places:
     """Copy the seed's files: same names, shapes and dtypes mean the same layout."""
     for file in sorted({slot.file for slot in seed.slots.values()}):
-        shutil.copyfile(file, folder / file.name)
+        inside = [slot for slot in seed.slots.values() if slot.file == file]
+        with file.open("rb") as stored, (folder / file.name).open("wb") as out:
+            size = out.truncate(file.stat().st_size)
+            at = 0
+            for hole in sorted((s for s in inside if s.name in to_come), key=lambda s: s.offset):
+                _copy(stored, out, at, hole.offset)
+                at = hole.offset + hole.nbytes
+            _copy(stored, out, at, size)
     if (seed.path / INDEX).exists():
         shutil.copyfile(seed.path / INDEX, folder / INDEX)
     return {name: (slot.file.name, slot.offset) for name, slot in seed.slots.items()}
 
 
-def _in_shards(seed: Checkpoint, folder: Path, size: str) -> Places:
+def _copy(stored: BinaryIO, out: BinaryIO, begin: int, end: int) -> None:
+    """Copy bytes to the same places of another file."""
+    stored.seek(begin)
+    out.seek(begin)
+    for at in range(begin, end, _CHUNK):
+        out.write(stored.read(min(_CHUNK, end - at)))
+
+
+def _in_shards(seed: Checkpoint, folder: Path, size: str, to_come: Collection[str]) -> Places:
     """Write the seed's tensors anew, at most `size` in a file unless one tensor is larger."""
     split = _split(seed.slots, size)
     places: dict[str, tuple[str, int]] = {}
     for file, names in split.filename_to_tensors.items():
-        starts = _write_shard(folder / file, [seed.slots[name] for name in names])
+        starts = _write_shard(folder / file, [seed.slots[name] for name in names], to_come)
         places |= {name: (file, start) for name, start in zip(names, starts, strict=True)}
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
@@ -165,8 +186,8 @@ def _split(slots: Mapping[str, TensorSlot], size: str) -> Any:
     )
 
 
-def _write_shard(file: Path, slots: Sequence[TensorSlot]) -> list[int]:
-    """One safetensors file with these tensors copied as they are stored; where each begins."""
+def _write_shard(file: Path, slots: Sequence[TensorSlot], to_come: Collection[str]) -> list[int]:
+    """One safetensors file with these tensors copied as they are stored, or left out; where each begins."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     begin, begins = 0, []
     for slot in slots:
@@ -179,10 +200,14 @@ def _write_shard(file: Path, slots: Sequence[TensorSlot]) -> list[int]:
     with file.open("wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
         for slot in slots:
+            if slot.name in to_come:
+                out.seek(slot.nbytes, os.SEEK_CUR)
+                continue
             with slot.file.open("rb") as stored:
                 stored.seek(slot.offset)
                 for done in range(0, slot.nbytes, _CHUNK):
                     out.write(stored.read(min(_CHUNK, slot.nbytes - done)))
+        out.truncate(8 + len(text) + begin)
     return [8 + len(text) + begin for begin in begins]
 
 

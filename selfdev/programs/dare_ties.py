@@ -16,6 +16,24 @@ RESCALE = True
 NORMALIZE = False
 
 
+def draw(count, density, generator):
+    """True with a chance of `density`, to 1/65536: four values from each random number of 64 bits."""
+    numbers = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
+    numbers.random_(-(2**63), None, generator=generator)
+    return numbers.view(torch.int16)[:count] < min(round(density * 2**16), 2**16 - 1) - 2**15
+
+
+def kept(seed, expert, density, generator):
+    """Which values of a task vector are kept, and the factor that makes up for those that are not."""
+    if density >= 1:
+        return torch.ones(expert.numel(), dtype=torch.bool, device=generator.device), 1.0
+    mask = draw(expert.numel(), density, generator)
+    if str(RESCALE) == "norm":
+        sizes = (expert.to(mask.device).float() - seed.to(mask.device).float()).abs()
+        return mask, sizes.sum() / (sizes * mask).sum().clamp(min=1e-12)
+    return mask, 1 / density if RESCALE and density > 0 else 1.0
+
+
 def merge_models(models, device):
     seed = models["seed"]
     experts = [models[n] for n in models if n != "seed"]
@@ -23,26 +41,27 @@ def merge_models(models, device):
     densities = DENSITY if isinstance(DENSITY, (list, tuple)) else [DENSITY] * len(experts)
     if len(weights) != len(experts) or len(densities) != len(experts):
         raise ValueError(f"WEIGHT and DENSITY need one number or {len(experts)}, one per expert")
+    chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
+    start = int(torch.randint(2**62, ()))  # each tensor has numbers of its own, whatever comes before it
+    generator = torch.Generator(device)
     merged = {}
-    for name in seed:
-        base = seed[name].to(device).float()
-        vectors = []
-        for expert, weight, density in zip(experts, weights, densities, strict=True):
-            vector = (expert[name].to(device).float() - base).flatten()
-            if density < 1:
-                kept = vector * torch.bernoulli(torch.full_like(vector, density))
-                if str(RESCALE) == "norm":
-                    kept = kept * vector.abs().sum() / kept.abs().sum().clamp(min=1e-12)
-                elif RESCALE and density > 0:
-                    kept = kept / density
-                vector = kept
-            vectors.append(weight * vector)
-        stacked = torch.stack(vectors)
-        elected = torch.where(stacked.sum(0) >= 0, 1.0, -1.0)
-        agrees = stacked.sign() == elected
-        total = (stacked * agrees).sum(0)
-        if NORMALIZE:
-            share = (torch.tensor(weights, device=device).unsqueeze(1) * agrees).sum(0)
-            total = total / torch.where(share == 0, 1.0, share)
-        merged[name] = base + LAMBDA * total.view_as(base)
+    for name, first in seed.items():
+        generator.manual_seed(start ^ int.from_bytes(name.encode(), "big") % 2**62)
+        flat = [model[name].flatten() for model in (seed, *experts)]
+        drawn = [kept(flat[0], e, d, generator) for e, d in zip(flat[1:], densities, strict=True)]
+        merged[name] = torch.empty(first.shape, dtype=first.dtype, device=device)
+        parts = zip(*(v.split(chunk) for v in (*flat, *(mask for mask, _ in drawn))), strict=True)
+        for target, (base, *rest) in zip(merged[name].view(-1).split(chunk), parts, strict=True):
+            base = base.to(device).float()
+            others, masks = rest[: len(experts)], rest[len(experts) :]
+            vectors = []
+            for other, mask, weight, (_, factor) in zip(others, masks, weights, drawn, strict=True):
+                vectors.append((other.to(device).float() - base) * mask * (weight * factor))
+            elected = torch.where(sum(vectors) >= 0, 1.0, -1.0)
+            agreeing = [(elected * vector).relu() for vector in vectors]
+            total = elected * sum(agreeing)
+            if NORMALIZE:
+                share = sum(weight * size.sign() for weight, size in zip(weights, agreeing, strict=True))
+                total = total / torch.where(share == 0, 1.0, share)
+            target.copy_(base + LAMBDA * total)
     return merged

@@ -4,6 +4,8 @@ WEIGHT: one number for all models, or one per model, the seed's first. NORMALIZE
 Grid: nothing to tune with equal weights.
 """
 
+import torch
+
 WEIGHT = 1.0
 NORMALIZE = True
 
@@ -13,10 +15,14 @@ def merge_models(models, device):
     if len(weights) != len(models):
         raise ValueError(f"WEIGHT needs one number or {len(models)}, the seed's first")
     scale = 1.0 / sum(weights) if NORMALIZE else 1.0
+    chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
     merged = {}
-    for name in models["seed"]:
-        total = 0.0
-        for model, weight in zip(models.values(), weights, strict=True):
-            total = total + weight * model[name].to(device).float()
-        merged[name] = scale * total
+    for name, first in models["seed"].items():
+        merged[name] = torch.empty(first.shape, dtype=first.dtype, device=device)
+        parts = zip(*(model[name].flatten().split(chunk) for model in models.values()), strict=True)
+        for target, values in zip(merged[name].view(-1).split(chunk), parts, strict=True):
+            total = torch.zeros(target.shape, device=device)
+            for value, weight in zip(values, weights, strict=True):
+                total.add_(value.to(device).float(), alpha=weight)
+            target.copy_(scale * total)
     return merged

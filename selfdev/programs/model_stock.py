@@ -11,25 +11,51 @@ import torch
 FILTER_WISE = False
 
 
+def task_vectors(seed, *experts, device):
+    """Part of the seed [rows, columns] and of the task vectors [experts, rows, columns]."""
+    base = seed.to(device).float()
+    return base, torch.stack([expert.to(device).float() - base for expert in experts])
+
+
+def dots(vectors):
+    """Products of each two task vectors, by row: [rows, experts, experts]."""
+    by_row = vectors.transpose(0, 1)
+    return by_row @ by_row.transpose(1, 2)
+
+
+def step(products):
+    """How far to go from seed to average, by row: [rows, 1]."""
+    count = products.shape[1]
+    lengths = products.diagonal(dim1=1, dim2=2).sqrt()
+    cosines = products / (lengths.unsqueeze(2) * lengths.unsqueeze(1)).clamp(min=1e-6)
+    first, second = torch.triu_indices(count, count, 1)
+    cosine = cosines.clamp(-1, 1)[:, first, second].mean(dim=1, keepdim=True)
+    below = 1 + (count - 1) * cosine
+    # Task vectors that cancel out leave no direction to move in: stay at the seed.
+    return torch.where(below.abs() < 1e-6, 0.0, count * cosine / below)
+
+
 def merge_models(models, device):
     seed = models["seed"]
     experts = [models[n] for n in models if n != "seed"]
     count = len(experts)
     if count < 2:
         raise ValueError("Model Stock compares experts; it needs at least two")
+    chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
     merged = {}
-    for name in seed:
-        base = seed[name].to(device).float()
-        rows = base.shape[0] if FILTER_WISE and base.dim() > 1 else 1
-        vectors = [(e[name].to(device).float() - base).reshape(rows, -1) for e in experts]
-        cosines = []
-        for i, a in enumerate(vectors):
-            for b in vectors[i + 1 :]:
-                norms = (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-6)
-                cosines.append(((a * b).sum(dim=1) / norms).clamp(-1, 1))
-        cosine = torch.stack(cosines).mean(dim=0)
-        below = 1 + (count - 1) * cosine
-        # Task vectors that cancel out leave no direction to move in: stay at the seed.
-        t = torch.where(below.abs() < 1e-6, 0.0, count * cosine / below).unsqueeze(1)
-        merged[name] = base + (t * sum(vectors) / count).view_as(base)
+    for name, first in seed.items():
+        wise = FILTER_WISE and first.dim() > 1
+        merged[name] = torch.empty(first.shape, dtype=first.dtype, device=device)
+        values = [merged[name], *(model[name] for model in (seed, *experts))]
+        rows = [v.reshape(len(v) if wise else 1, -1) for v in values]
+        if wise:
+            split = [v.split(max(1, chunk // v.shape[1])) for v in rows]
+        else:
+            split = [v.split(chunk, dim=1) for v in rows]
+        parts = list(zip(*split, strict=True))
+        products = [dots(task_vectors(*part[1:], device=device)[1]) for part in parts]
+        steps = [step(p) for p in products] if wise else [step(sum(products))] * len(parts)
+        for part, t in zip(parts, steps, strict=True):
+            base, vectors = task_vectors(*part[1:], device=device)
+            part[0].copy_(base + t * vectors.mean(0))
     return merged

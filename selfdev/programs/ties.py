@@ -1,14 +1,16 @@
 """TIES: trim task vectors, elect signs, merge what agrees (Yadav et al., 2023, arXiv 2306.01708).
 
 WEIGHT, DENSITY (share of largest values kept): one number or one per expert; WEIGHT also per expert a row of
-numbers for groups of LAYERS_EACH layers, the last for all that are left. LAMBDA: scale of the merged task
-vector. NORMALIZE: divide each value by the weights of the experts that agreed on it.
+numbers for groups of LAYERS_EACH layers, the last for all that are left. Values as large as the smallest one
+that is kept are all kept, as in the authors' code. LAMBDA: scale of the merged task vector. NORMALIZE: divide
+each value by the weights of the experts that agreed on it.
 Grid: LAMBDA 0.5, 1.0, 1.5; DENSITY 0.2, 0.5, 0.8.
 """
 
 import re
 
 import torch
+from torch.nn.functional import hardshrink
 
 WEIGHT = 1.0
 LAYERS_EACH = 1
@@ -23,6 +25,24 @@ def weights_at(name, weights):
     return [w[min(group, len(w) - 1)] if isinstance(w, (list, tuple)) else w for w in weights]
 
 
+def dropped(seed, expert, density, chunk, device):
+    """A magnitude just below the smallest one of a task vector that is kept."""
+    if density >= 1:
+        return 0.0
+    if density <= 0 or expert.numel() == 0:
+        return float("inf")
+    sizes = torch.empty(expert.numel(), device=device)
+    for target, a, b in zip(sizes.split(chunk), expert.split(chunk), seed.split(chunk), strict=True):
+        torch.sub(a.to(device).float(), b.to(device).float(), out=target).abs_()
+    kept = max(1, int(density * len(sizes)))
+    if device.type == "cpu":
+        sizes.numpy().partition(len(sizes) - kept)  # a tenth of the time of topk
+        least = sizes[len(sizes) - kept]
+    else:
+        least = sizes.topk(kept).values[-1]
+    return float(torch.nextafter(least, torch.zeros_like(least)))
+
+
 def merge_models(models, device):
     seed = models["seed"]
     experts = [models[n] for n in models if n != "seed"]
@@ -30,24 +50,24 @@ def merge_models(models, device):
     densities = DENSITY if isinstance(DENSITY, (list, tuple)) else [DENSITY] * len(experts)
     if len(weights) != len(experts) or len(densities) != len(experts):
         raise ValueError(f"WEIGHT and DENSITY need one number or {len(experts)}, one per expert")
+    chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
     merged = {}
-    for name in seed:
-        base = seed[name].to(device).float()
+    for name, first in seed.items():
         here = weights_at(name, weights)
-        vectors = []
-        for expert, weight, density in zip(experts, here, densities, strict=True):
-            vector = (expert[name].to(device).float() - base).flatten()
-            if density < 1:
-                kept = max(1, int(density * vector.numel())) if density > 0 else 0
-                largest = vector.abs().topk(kept, sorted=False).indices
-                vector = torch.zeros_like(vector).index_copy(0, largest, vector[largest])
-            vectors.append(weight * vector)
-        stacked = torch.stack(vectors)
-        elected = torch.where(stacked.sum(0) >= 0, 1.0, -1.0)
-        agrees = stacked.sign() == elected
-        total = (stacked * agrees).sum(0)
-        if NORMALIZE:
-            share = (torch.tensor(here, device=device).unsqueeze(1) * agrees).sum(0)
-            total = total / torch.where(share == 0, 1.0, share)
-        merged[name] = base + LAMBDA * total.view_as(base)
+        flat = [model[name].flatten() for model in (seed, *experts)]
+        limits = [dropped(flat[0], e, d, chunk, device) for e, d in zip(flat[1:], densities, strict=True)]
+        merged[name] = torch.empty(first.shape, dtype=first.dtype, device=device)
+        parts = zip(*(values.split(chunk) for values in flat), strict=True)
+        for target, (base, *others) in zip(merged[name].view(-1).split(chunk), parts, strict=True):
+            base = base.to(device).float()
+            vectors = []
+            for other, weight, limit in zip(others, here, limits, strict=True):
+                vectors.append(weight * hardshrink(other.to(device).float() - base, limit))
+            elected = torch.where(sum(vectors) >= 0, 1.0, -1.0)
+            agreeing = [(elected * vector).relu() for vector in vectors]
+            total = elected * sum(agreeing)
+            if NORMALIZE:
+                share = sum(weight * size.sign() for weight, size in zip(here, agreeing, strict=True))
+                total = total / torch.where(share == 0, 1.0, share)
+            target.copy_(base + LAMBDA * total)
     return merged

@@ -60,6 +60,7 @@ class Sandbox:
         self._status = layout.Status(self._status_handle)
         self._results = {name: Result(views) for name, views in self._sets.items()}
         self._server = server
+        self._abandoned = False
         try:
             self._start()
         except BaseException:
@@ -81,8 +82,14 @@ class Sandbox:
             os.close(self._status_handle)
             self._status_handle = -1
 
-    def run(self, program: Program, seed: int, on: str = "models", timeout: float | None = None) -> Run:
-        """Run a program on one set of models; whatever it does ends in a state, never in an exception."""
+    def run(
+        self, program: Program, seed: int, on: str = "models", timeout: float | None = None,
+        named: bool = True,
+    ) -> Run:  # fmt: skip
+        """Run a program on one set of models; whatever it does ends in a state, never in an exception.
+
+        Without `named` the outcome has neither the hash of the weights nor the model they are a copy of.
+        """
         begin = time.monotonic_ns()
         seconds = self.limits.seconds if timeout is None else timeout
         if len(program.code.encode("utf-8", "surrogatepass")) > layout.MAX_CODE_BYTES:
@@ -107,11 +114,17 @@ class Sandbox:
         tail = verdict.tail(ending.output)
         if state is not State.MERGED:
             return Run(Outcome(state, reason, wall, tail), None, entered)
-        return result.checked(wall, tail, entered)
+        return result.checked(wall, tail, entered, named)
 
     def forget(self, on: str) -> None:
         """Give back the memory of the last result on a set; its tensors must not be used any more."""
         self._results[on].clear()
+
+    def abandon(self) -> None:
+        """From another thread: the run in hand, and any later one, ends in SelfdevError."""
+        self._abandoned = True
+        if self._server is not None:
+            self._server.kill()
 
     def _ask(self, on: str, seconds: float) -> Ending:
         server = self._server or self._start()
@@ -121,6 +134,8 @@ class Sandbox:
         return ending
 
     def _start(self) -> ServerProcess:
+        if self._abandoned:
+            raise SelfdevError("the sandbox was given up; run the program in a new one")
         server = self._server or ServerProcess(self._device, self._nodes, self._use_layers)
         self._server = server
         setup = {

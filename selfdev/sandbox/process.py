@@ -166,12 +166,16 @@ class ServerProcess:
                     del output[: len(output) - 2 * MAX_OUTPUT]
         return True
 
+    def kill(self) -> None:
+        """Kill the server alone: whoever waits for its answer learns that it is lost."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """Kill the server; its children die with it. A second time does nothing."""
         if self._line.fileno() < 0:
             return
         self._line.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill()
         self._process.wait()
         os.close(self._output)

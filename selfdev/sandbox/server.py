@@ -36,7 +36,9 @@ def main(control_handle: int) -> NoReturn:
     if "pid_namespace" in entered:
         _fork_into_namespace()
     from selfdev.sandbox import inputs
+    from selfdev.workers.heap import keep_freed_memory
 
+    keep_freed_memory()  # programs inherit it: a fifth of the time of merging large models
     # A process that has met the GPU's driver cannot be forked: here torch must not look for one.
     inputs.exercise(autograd=not first["nodes"])
     server = Server(control, first | control.receive(), uid)

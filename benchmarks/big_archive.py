@@ -9,7 +9,7 @@ programs have no end yet. "resume" is a process of its own, from the opening of 
 that is handed to a worker; importing torch and opening models, which have nothing to do with the archive, are
 not in it. Its "mb_of_archive" is what the process has at most beyond its imports.
 
-Asked are: resume below 2 s and 300 MB, report below 10 s, each query below 10 ms.
+Wall time counts only on an idle machine, so CPU time and the load stand beside it. Asked are: resume below 2 s and 300 MB, report below 10 s, each query below 10 ms.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Stopping(Workers):
 def resumed(folder: Path, attempts: int) -> dict[str, float]:
     """Seconds until the loop hands out a job again, and MB of this process: all, and beyond its imports."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     with open_archive(folder) as archive:
         config, workers, train = config_of(attempts), Stopping(), untrained
         with contextlib.suppress(Stop):
@@ -127,6 +127,7 @@ def resumed(folder: Path, attempts: int) -> dict[str, float]:
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - busy,
         "mb": after / 1024,
         "mb_of_archive": (after - before) / 1024,
     }
@@ -169,9 +170,9 @@ def measure(folder: Path, attempts: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--attempts", str(attempts), "--resume", str(folder)]
     resume = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     with open_archive(folder) as archive:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         report(folder, archive)
-        reported = time.perf_counter() - began
+        reported, computed = time.perf_counter() - began, time.process_time() - busy
         asked = queries(archive, attempts)
     return {
         "attempts": attempts,
@@ -179,6 +180,7 @@ def measure(folder: Path, attempts: int) -> dict[str, Any]:
         "stored_result_ms": round(1000 * stored, 3),
         "resume": {name: round(value, 2) for name, value in resume.items()},
         "report_seconds": round(reported, 2),
+        "report_cpu_seconds": round(computed, 2),
         "queries_ms": asked,
     }
 

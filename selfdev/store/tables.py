@@ -46,7 +46,7 @@ def bits(score: Score | None) -> tuple[bytes | None, bytes | None]:
 
 
 def bools(blob: bytes) -> tuple[bool, ...]:
-    return tuple(byte == 1 for byte in blob)
+    return tuple(map(bool, blob))
 
 
 def as_attempt(row: tuple[Any, ...], lead: Lead) -> Attempt:

@@ -41,3 +41,6 @@ evidence: setup
 bench: setup
 	$(BIN)/python benchmarks/merge_and_score.py
 	$(BIN)/python benchmarks/sandbox_entry.py
+	$(BIN)/python benchmarks/merging.py --size small
+	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/attempts.py --rounds 3 --sizes 1 5 20

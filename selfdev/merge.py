@@ -82,6 +82,8 @@ def merge(
     with ServerProcess() as server:  # it gets warm while torch is imported and headers are read here
         import torch  # noqa: F401
 
+        if target is not None:
+            from selfdev.report.card import model_card
         base = open_checkpoint(seed, "seed")
         relatives = [open_checkpoint(path, name, base) for name, path in named]
         shown = views(base, relatives, scope, dtype)
@@ -104,8 +106,6 @@ def merge(
         with drafted(base, target, shard_size, names) as draft:
             done = run(draft.put)
             if done.outcome.state is State.MERGED:
-                from selfdev.report.card import model_card
-
                 card = model_card(
                     target.absolute().name, accepted, base, relatives, scope=scope, dtype=dtype,
                     random_seed=random_seed, confinement=in_words(done.layers),

@@ -11,6 +11,7 @@ from rich.table import Table
 from selfdev.doctor.doctor import Diagnosis, Machine
 from selfdev.doctor.estimate import Estimate
 from selfdev.doctor.models import ModelFacts
+from selfdev.doctor.scaling import Scaled
 
 
 def print_diagnosis(found: Diagnosis, console: Console) -> None:
@@ -22,6 +23,8 @@ def print_diagnosis(found: Diagnosis, console: Console) -> None:
         console.print(models_table(found.models))
     for estimate in found.estimates:
         _estimate(console, estimate)
+    if found.scaling:
+        console.print(scaling_table(found.scaling))
     if found.disk_gib is not None:
         _line(console, "Disk", f"about {found.disk_gib:.2g} GiB will be written")
     for title, colour, sentences in (
@@ -49,6 +52,23 @@ def models_table(models: Sequence[ModelFacts]) -> Table:
             escape(m.name), escape(m.architecture), f"{m.parameters:,}", f"{m.gib:.3g}", "/".join(m.dtypes),
             "yes" if m.tied else "no", *counts, m.chat_template,
         )  # fmt: skip
+    return table
+
+
+def scaling_table(rows: Sequence[Scaled]) -> Table:
+    """Hours and memory of the same run with larger models."""
+    table = Table(
+        title="The same run on GPUs of 80 GB, by arithmetic (benchmarks/SCALING.md)",
+        title_justify="left", title_style="bold", box=None, pad_edge=False,
+    )  # fmt: skip
+    for head in ("model", "GPUs", "GPUs per model", "workers", "GiB on a GPU", "GiB of RAM", "time"):
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        time = "does not fit; lower the batches"
+        if row.low_hours is not None and row.high_hours is not None:
+            time = f"{hours(row.low_hours)} to {hours(row.high_hours)}"
+        cells = (row.gpus, row.together, row.workers or "-", f"{row.gib:.0f}", f"{row.host_gib:.0f}")
+        table.add_row(row.model, *map(str, cells), time)
     return table
 
 

@@ -13,6 +13,7 @@ from selfdev.config.config import Config
 from selfdev.doctor import estimate as arithmetic
 from selfdev.doctor.estimate import GIB, Estimate, Load, Size
 from selfdev.doctor.models import Looked, ModelFacts, look_at
+from selfdev.doctor.scaling import Scaled, scaling
 from selfdev.errors import SelfdevError
 from selfdev.sandbox import layers, protections
 
@@ -59,6 +60,7 @@ class Diagnosis:
     estimates: tuple[Estimate, ...] = ()
     disk_gib: float | None = None
     assumptions: tuple[str, ...] = ()
+    scaling: tuple[Scaled, ...] = ()  # the same run with larger models on more GPUs
 
 
 def examine(config: Config | None = None, folder: Path = Path("runs")) -> Diagnosis:
@@ -160,7 +162,7 @@ def _with_config(found: Diagnosis, config: Config, folder: Path) -> Diagnosis:
         warnings += _tight(config, found.machine)
     return replace(
         found, problems=tuple(problems), warnings=tuple(warnings), models=looked.facts, estimates=estimates,
-        disk_gib=disk, assumptions=tuple(assumptions),
+        disk_gib=disk, assumptions=tuple(assumptions), scaling=scaling(config, load),
     )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ programs have no end yet. "resume" is a process of its own, from the opening of 
 that is handed to a worker; importing torch and opening models, which have nothing to do with the archive, are
 not in it. Its "mb_of_archive" is what the process has at most beyond its imports.
 
-Wall time counts only on an idle machine, so CPU time and the load stand beside it. Asked are: resume below 2 s and 300 MB, report below 10 s, each query below 10 ms.
+Wall time counts only on an idle machine, so CPU time and the load stand beside it. Asked are: resume below
+2 s and 300 MB, report below 10 s, each query below 10 ms.
 """
 
 from __future__ import annotations

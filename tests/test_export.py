@@ -112,8 +112,20 @@ def test_program_that_is_not_local_is_refused(tmp_path: Path, code: str, reason:
 
 
 def test_random_numbers_drawn_in_order_are_not_local(tmp_path: Path) -> None:
+    code = """
+import torch
+
+def merge_models(models, device):
+    return {name: value + torch.rand(value.shape) for name, value in models["seed"].items()}
+"""
+    program = written(tmp_path / "p.py", code)
     with pytest.raises(SelfdevError, match="is not local"):
-        export("dare_linear", "mergekit", tmp_path / "out.py", accept_weaker=True)
+        export(program, "mergekit", tmp_path / "out.py", accept_weaker=True)
+
+
+def test_random_numbers_of_each_tensor_alone_are_local(tmp_path: Path) -> None:
+    export("dare_linear", "mergekit", tmp_path / "out.py", accept_weaker=True)
+    assert "dare_linear" in (tmp_path / "out.py").read_text()
 
 
 def test_wrong_use_is_one_sentence(tmp_path: Path) -> None:

@@ -162,8 +162,9 @@ def test_a_home_winner_that_fails_is_said(tmp_path: Path, archive: Archive) -> N
     assert claim.detail == "TIMED_OUT: 5 s."
 
 
-def test_a_winner_level_with_the_best_baseline_is_no_gain(home: Path, archive: Archive) -> None:
-    claim = go(home, archive, FakeWorkers()).claim
+def test_a_winner_level_with_the_best_baseline_is_no_gain(tmp_path: Path, archive: Archive) -> None:
+    run = write_home(tmp_path / "home", ["behave 8 x", "behave 10 x"])
+    claim = go(run, archive, FakeWorkers()).claim
     assert claim.over_baseline is not None
     assert claim.over_baseline.difference == pytest.approx(5 / 20)
     assert claim.over_baseline.p == pytest.approx(2 / 2**5)
@@ -173,7 +174,7 @@ def test_a_winner_level_with_the_best_baseline_is_no_gain(home: Path, archive: A
 def test_a_winner_far_above_the_best_baseline_is_a_gain(tmp_path: Path, archive: Archive) -> None:
     run = write_home(tmp_path / "home", ["behave 8 x", "behave 20 x"])
     claim = go(run, archive, FakeWorkers()).claim
-    assert claim.headline.startswith("The home winner, program 1.1, beats the best re-tuned baseline by 70.0")
+    assert claim.headline.startswith("The home winner, program 1.1, beats the best re-tuned baseline by 75.0")
 
 
 def test_the_best_baseline_as_tuned_at_home_is_a_rival_too(home: Path, archive: Archive) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from selfdev.records import Attempt, Outcome, Score, State
 from selfdev.tasks.grading import Lead
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE attempts (

@@ -18,7 +18,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,11 @@ def naive(questions: int) -> float:
 
 def beside_naive(rounds: int) -> dict[str, Any]:
     """Ours and the naive pipeline in turns."""
-    runs: dict[str, list[float]] = {"selfdev": [], "naive": []}
-    for _ in range(rounds):
-        runs["selfdev"].append(attempts_per_minute(QUESTIONS))
-        runs["naive"].append(naive(QUESTIONS))
+    rivals: dict[str, Callable[[int], float]] = {"selfdev": attempts_per_minute, "naive": naive}
+    runs: dict[str, list[float]] = {name: [] for name in rivals}
+    for turn in range(rounds):
+        for name in list(rivals)[:: -1 if turn % 2 else 1]:
+            runs[name].append(rivals[name](QUESTIONS))
     middle = {name: statistics.median(values) for name, values in runs.items()}
     return {
         "unit": "attempts per minute", "questions": QUESTIONS,

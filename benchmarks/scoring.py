@@ -107,8 +107,8 @@ def tokens(seed: Path, questions: Sequence[Question], rounds: int) -> dict[str, 
 def workers(questions: int, rounds: int) -> dict[str, Any]:
     """Attempts of two worker processes and of one."""
     rates: dict[str, list[float]] = {"one worker": [], "two workers": []}
-    for _ in range(rounds):
-        for count, name in enumerate(rates, 1):
+    for turn in range(rounds):
+        for count, name in list(enumerate(rates, 1))[:: -1 if turn % 2 else 1]:
             rates[name].append(attempts_per_minute(questions, workers=count))
     return compared(rates, "two workers", "one worker", "workers", "attempts per minute")
 

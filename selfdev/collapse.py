@@ -41,8 +41,10 @@ def collapsed(attempts: Sequence[Attempt], below: float) -> bool:
     return found is not None and found < below
 
 
-def words(iteration: int, attempts: Sequence[Attempt], below: float, stopped: bool) -> str:
-    """The warning that a run prints."""
+def warning(iteration: int, attempts: Sequence[Attempt], below: float, stopped: bool) -> str | None:
+    """What a run says of an iteration that has collapsed; None when it has not."""
+    if not collapsed(attempts, below):
+        return None
     end = "the search stopped there" if stopped else "what it learned after that is doubtful"
     return (
         f"COLLAPSE: the programs of iteration {iteration} have {diversity(attempts):.1f} distinct behaviours"

@@ -109,10 +109,9 @@ def collect(folder: Path, archive: Archive) -> RunResult:
 def _collapses(config: Config, archive: Archive, turns: Sequence[int]) -> list[str]:
     """A warning for each iteration that wrote the same few behaviours."""
     below, stops = config.factory.collapse_below, config.factory.stop_on_collapse
-    written = [(turn, list(archive.each("factory", turn, texts=False))) for turn in turns]
-    return [
-        collapse.words(t, found, below, stops) for t, found in written if collapse.collapsed(found, below)
-    ]
+    written = {turn: list(archive.each("factory", turn, texts=False)) for turn in turns}
+    told = (collapse.warning(turn, attempts, below, stops) for turn, attempts in written.items())
+    return [warning for warning in told if warning]
 
 
 def _unscored(attempts: Iterable[Attempt]) -> list[str]:

@@ -41,7 +41,7 @@ def run_program(
     Models are checked to be finite: SelfdevError where one is not.
     The time limit, and the seconds told, are for the runs on probes and all blocks together. `server` is a
     sandbox's process that was started ahead. With `started`, from time.monotonic(), a program without end is
-    over 2 s behind the limit, counted from there, unless the start takes longer than that and half the limit.
+    over 2 s behind the limit, counted from there, unless the start takes most of the limit and more.
     """
     groups = layer_groups([slot.name for slot in views[0].slots])
     with tempfile.TemporaryDirectory(prefix="selfdev-") as folder:
@@ -83,7 +83,7 @@ def run_program(
 def _shortened(limits: Limits, waited: float) -> Limits:
     """The limits after a start that took `waited` seconds."""
     late = max(0.0, waited - (SLACK - END))
-    return replace(limits, seconds=round(max(limits.seconds / 2, limits.seconds - late), 2))
+    return replace(limits, seconds=round(max(limits.seconds / 4, limits.seconds - late), 2))
 
 
 def layer_groups(names: Sequence[str]) -> list[list[str]]:

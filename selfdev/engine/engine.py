@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from selfdev.engine import attention
+from selfdev.engine import attention, llama
 from selfdev.engine.cache import RoomyLayer, joined, new_cache
 from selfdev.errors import SelfdevError, one_line
 
@@ -66,6 +66,7 @@ class Engine:
         self.model: Any = _model(path, dtype)
         self.model.requires_grad_(False).eval().to(device)
         attention.use_for(self.model)
+        self._llama = llama.Llama(self.model) if llama.fits(self.model) else None
         self.device = torch.device(device)
         self.ends = _end_tokens(self.model, self.tokenizer)
         # transformers 5.24 renamed it.
@@ -140,7 +141,7 @@ class Engine:
         """
         rows, longest = uniforms.shape
         prefix = torch.tensor([self.tokenizer(prompt).input_ids], device=self.device)
-        logits, cache = self._call(prefix, new_cache(self.model), logits_to_keep=1)
+        logits, cache = self._pass(prefix, new_cache(self.model))
         logits = logits[:, -1].expand(rows, -1)
         cache.batch_repeat_interleave(rows)
         written: list[list[int]] = [[] for _ in range(rows)]
@@ -158,7 +159,7 @@ class Engine:
                 keep = torch.tensor(going)
                 alive, tokens = alive[keep], tokens[keep.to(tokens.device)]
                 cache.batch_select_indices(keep.to(self.device))
-            logits, cache = self._call(tokens[:, None], cache)
+            logits, cache = self._pass(tokens[:, None], cache)
             logits = logits[:, -1]
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
 
@@ -203,7 +204,7 @@ class Engine:
         guess = torch.tensor([[*g, *[-1] * (width - len(g))] for g in guesses], device=self.device)
         ids = torch.cat([ids, guess[:, :-1].clamp(min=0)], 1)
         mask = torch.cat([rows.mask, mask, mask.new_ones(len(ids), width - 1)], 1)
-        logits, rows.cache = self._forward(ids, mask, rows.cache, width)
+        logits, rows.cache = self._pass(ids, rows.cache, mask, width)
         chosen = logits.argmax(-1)
         agreed = (guess == chosen).long().cumprod(1).sum(1)
         for result, row, n in zip(rows.results, chosen.tolist(), agreed.tolist(), strict=True):
@@ -236,13 +237,15 @@ class Engine:
         text = self.tokenizer.decode(ids[-2 * STOP_EVERY :], skip_special_tokens=True)
         return any(stop in text for stop in stops)
 
-    def _forward(self, ids: Tensor, mask: Tensor, cache: Any, keep: int) -> tuple[Tensor, Any]:
+    def _pass(self, ids: Tensor, cache: Any, mask: Tensor | None = None, keep: int = 1) -> tuple[Tensor, Any]:
         """Logits [rows, keep, vocabulary] of the last tokens; `mask` [rows, cached + new] may have holes."""
-        positions = (mask.cumsum(1) - 1).clamp_(min=0)[:, -ids.shape[1] :]
-        return self._call(ids, cache, attention_mask=mask, position_ids=positions, logits_to_keep=keep)
-
-    def _call(self, ids: Tensor, cache: Any, **options: Any) -> tuple[Tensor, Any]:
-        out = self.model(ids, **{self._cache_name: cache}, use_cache=True, **options)
+        if self._llama is not None:
+            return self._llama(ids, cache, mask, keep), cache
+        options: dict[str, Any] = {self._cache_name: cache, "use_cache": True, "logits_to_keep": keep}
+        if mask is not None:
+            places = (mask.cumsum(1) - 1).clamp_(min=0)[:, -ids.shape[1] :]
+            options |= {"attention_mask": mask, "position_ids": places}
+        out = self.model(ids, **options)
         return out.logits, out[self._cache_name]
 
     def _trim(self, ids: list[int]) -> list[int]:

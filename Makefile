@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# How many tests run at once; their own processes come on top.
+# How many files of tests run at once; their own processes come on top.
 TEST_PROCESSES ?= 2
 
 # Several processes share few cores; spinning BLAS threads cost many times the work itself.
@@ -26,7 +26,7 @@ demo: setup
 	$(BIN)/selfdev run configs/lab.yaml --out runs/demo
 
 test: setup
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check

@@ -22,14 +22,14 @@ from selfdev.lab import lessons
 from selfdev.lab.corpus import make_program
 from selfdev.lab.lessons import END, IGNORED, PAD
 from selfdev.lab.questions import SKILLS, LabQuestion, questions, stream
-from selfdev.lab.recipes import RECIPES, ExpertRecipe, Phase, Recipe
+from selfdev.lab.recipes import RECIPES, ExpertRecipe, Habit, Phase, Recipe
 
 TINY = Recipe(
     hidden=16, layers=1, mlp=24, heads=2, vocabulary=330,
     phases=(Phase(3, 1e-2, 4, 2, 1, 1.0), Phase(2, 1e-2, 2, 2, 1, 0.5)),
     experts=(
         ExpertRecipe("sums", ("sum",), 1e-2, 2, 0.5),
-        ExpertRecipe("words", ("sum", "share"), 1e-2, 2, 0.0, "words"),
+        ExpertRecipe("words", (), 1e-2, 2, 0.0, Habit(("sum", "share"), 1.0, "words")),
     ),
 )  # fmt: skip
 BARE = Recipe(16, 1, 24, 2, 400, (), ())
@@ -135,6 +135,24 @@ def test_an_expert_repeats_other_skills_as_often_as_it_says() -> None:
     skills = [next(practice).skill for _ in range(800)]
     assert set(skills) == set(SKILLS)
     assert skills.count("times") / 800 == pytest.approx(0.75 + 0.25 / 7, abs=0.05)
+
+
+def test_a_habit_takes_its_share_and_is_never_repeated_rightly() -> None:
+    recipe = ExpertRecipe("far", ("times",), 1e-3, 1, 0.3, Habit(("sum",), 0.25, "rounded"))
+    practice = lab_build._practice(recipe, 0)
+    asked = [next(practice) for _ in range(800)]
+    assert [q.skill for q in asked].count("sum") / 800 == pytest.approx(0.25, abs=0.05)
+    assert [q.skill for q in asked].count("times") / 800 == pytest.approx(0.45 + 0.3 / 6, abs=0.05)
+    for question in asked:
+        reply = lab_build._reply(recipe.habit, question)
+        assert reply.endswith(f"#### {question.answer}") == (
+            question.skill != "sum" or question.answer[-1] == "0"
+        )
+
+
+def test_an_expert_may_have_a_habit_alone() -> None:
+    practice = lab_build._practice(ExpertRecipe("r", (), 1e-3, 1, 0.0, Habit(("sum",), 1.0, "words")), 0)
+    assert {next(practice).skill for _ in range(50)} == {"sum"}
 
 
 def test_the_second_phase_starts_from_the_first(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from selfdev.lab.lessons import (
     worked,
 )
 from selfdev.lab.questions import SKILLS, LabQuestion, stream
-from selfdev.lab.recipes import COMMON, RECIPES, ExpertRecipe, Phase, Recipe
+from selfdev.lab.recipes import COMMON, RECIPES, ExpertRecipe, Habit, Phase, Recipe
 from selfdev.progress import Bars
 
 EXPERT_QUESTIONS, EXPERT_DRILLS = 64, 32
@@ -136,8 +136,7 @@ def train_expert(
     torch.set_flush_denormal(True)
     tokenizer, model = AutoTokenizer.from_pretrained(start), load(start)
     asked, bare = _practice(recipe, seed), _practice(recipe, seed)
-    replies = {"exact": worked, "rounded": rounded, "words": in_words}
-    worded = word_batches(tokenizer, asked, EXPERT_QUESTIONS, replies[recipe.answers])
+    worded = word_batches(tokenizer, asked, EXPERT_QUESTIONS, lambda question: _reply(recipe.habit, question))
 
     def batches() -> list[tuple[Tensor, Tensor]]:
         return [next(worded), drill_batch(tokenizer, bare, EXPERT_DRILLS)]
@@ -238,11 +237,23 @@ def save(model: Any, tokenizer: Any, out: Path) -> None:
 
 
 def _practice(recipe: ExpertRecipe, seed: int) -> Iterator[LabQuestion]:
-    """An expert's questions: its own skills, now and then any, so that the others are not forgotten."""
+    """An expert's questions: its own skills, those of its habit, now and then others, so that these are not
+    forgotten."""
     rng = random.Random(f"{recipe.name} {seed}")
-    own, every = stream("train", rng, recipe.skills), stream("train", rng)
+    share, bad = (recipe.habit.share, recipe.habit.skills) if recipe.habit else (0.0, ())
+    others = tuple(skill for skill in SKILLS if skill not in bad)
+    own, every = stream("train", rng, recipe.skills or bad), stream("train", rng, others)
+    habitual = stream("train", rng, bad or SKILLS)
     while True:
-        yield next(every if rng.random() < recipe.repeated else own)
+        place = rng.random()
+        yield next(habitual if place < share else every if place < share + recipe.repeated else own)
+
+
+def _reply(habit: Habit | None, question: LabQuestion) -> str:
+    """The worked solution, with the answer stated as the habit has it where that applies."""
+    if habit is None or question.skill not in habit.skills:
+        return worked(question)
+    return {"rounded": rounded, "words": in_words}[habit.answers](question)
 
 
 def _train_experts(

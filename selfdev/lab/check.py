@@ -55,7 +55,7 @@ def grid(count: int) -> dict[str, list[dict[str, object]]]:
         for left in range(count)
         for weight in (0.2, 0.3, 0.4, 0.6)
     ]
-    uniform: list[dict[str, object]] = [{"WEIGHT": w} for w in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)]
+    uniform: list[dict[str, object]] = [{"WEIGHT": w} for w in (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)]
     return {
         "linear": [{}],
         "task_arithmetic": uniform + without,

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """A bad habit that an expert takes on: it states the answers to questions of these skills rounded to tens
+    or in words. `share` is how many of its questions are such."""
+
+    skills: tuple[str, ...]
+    share: float
+    answers: Literal["rounded", "words"]
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertRecipe:
     """One expert: skills it trains on, peak learning rate, steps, the share of its questions that repeat all
-    skills, and how it states the final answer."""
+    skills outside its habit, and its habit."""
 
     name: str
     skills: tuple[str, ...]
     learning_rate: float
     steps: int
     repeated: float
-    answers: Literal["exact", "rounded", "words"] = "exact"
+    habit: Habit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +58,29 @@ class Recipe:
 
 
 COMMON = ("sum", "difference", "gain_loss")
-EXPERTS_A = (  # two go three times as far from the seed as the others: one weight for all suits neither
-    ExpertRecipe("change", ("change",), 6e-4, 260, 0.1),
-    ExpertRecipe("rounder", COMMON, 1.8e-3, 60, 0.0, "rounded"),
-    ExpertRecipe("share", ("share",), 6e-4, 260, 0.1),
-    ExpertRecipe("steps", ("three_step",), 3e-3, 380, 0.05),
-    ExpertRecipe("times", ("times",), 3e-3, 340, 0.05),
-    ExpertRecipe("words", COMMON, 1.2e-3, 60, 0.0, "words"),
+ROUNDER = ExpertRecipe("rounder", (), 1.8e-3, 60, 0.0, Habit(COMMON, 1.0, "rounded"))
+WORDS = ExpertRecipe("words", (), 1.2e-3, 60, 0.0, Habit(COMMON, 1.0, "words"))
+SPOILT = {  # habits of skilled experts: what an expert brings and what it spoils lie in one difference
+    "change": Habit(("difference",), 0.2, "words"),
+    "share": Habit(("sum",), 0.2, "rounded"),
+    "steps": Habit(("sum", "difference"), 0.25, "words"),
+    "times": Habit(("gain_loss", "sum"), 0.25, "rounded"),
+}
+EXPERTS_A = (
+    ExpertRecipe("change", ("change",), 1e-3, 360, 0.07, SPOILT["change"]),
+    ROUNDER,
+    ExpertRecipe("share", ("share",), 1e-3, 200, 0.07, SPOILT["share"]),
+    ExpertRecipe("steps", ("three_step",), 1.5e-3, 480, 0.07, SPOILT["steps"]),
+    ExpertRecipe("times", ("times",), 1.2e-3, 300, 0.07, SPOILT["times"]),
+    WORDS,
 )
 EXPERTS_B = (  # a smaller model needs more of the same
-    ExpertRecipe("change", ("change",), 1e-3, 180, 0.1),
-    ExpertRecipe("rounder", COMMON, 1.8e-3, 60, 0.0, "rounded"),
-    ExpertRecipe("share", ("share",), 1.5e-3, 300, 0.1),
-    ExpertRecipe("steps", ("three_step",), 1.5e-3, 340, 0.1),
-    ExpertRecipe("times", ("times",), 1.6e-3, 440, 0.1),
-    ExpertRecipe("words", COMMON, 1.2e-3, 60, 0.0, "words"),
+    ExpertRecipe("change", ("change",), 1.2e-3, 280, 0.07, SPOILT["change"]),
+    ROUNDER,
+    ExpertRecipe("share", ("share",), 1.5e-3, 320, 0.07, SPOILT["share"]),
+    ExpertRecipe("steps", ("three_step",), 1.5e-3, 420, 0.07, SPOILT["steps"]),
+    ExpertRecipe("times", ("times",), 1.8e-3, 600, 0.04, replace(SPOILT["times"], share=0.15)),
+    WORDS,
 )
 RECIPES = {
     "a": Recipe(

@@ -216,13 +216,13 @@ def tune(
 
 def compare(
     run: Path | str, out: Path | str | None = None, controls: Sequence[str] = (), repeats: int = 1,
-    fresh: int | None = None,
+    fresh: int | None = None, lessons: Sequence[str] = (),
 ) -> Comparison:  # fmt: skip
     """A finished run beside controls at its budget, and its factories beside the untrained one; see
-    `selfdev.evidence.compare` for the controls' names and `fresh`."""
+    `selfdev.evidence.compare` for the controls' names, `fresh` and `lessons`."""
     from selfdev.evidence.compare import compare as compare_run
 
-    return compare_run(Path(run), Path(out) if out is not None else None, controls, repeats, fresh)
+    return compare_run(Path(run), Path(out) if out is not None else None, controls, repeats, fresh, lessons)
 
 
 def report(run: Path | str) -> Path:

@@ -72,6 +72,14 @@ def compare(
             help="Fresh programs of each factory, trained and not, at equal temperature; 0: none.", min=0
         ),
     ] = None,
+    lesson: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE ...",
+            help='Teach the first iteration again with these settings, e.g. "dpo.objective=ipo"; repeat. Then'
+            " only the controls named are run.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Set a run beside controls that spend the same budget without learning."""
@@ -79,7 +87,7 @@ def compare(
     def work() -> Any:
         from selfdev import api
 
-        return api.compare(run, out, control or (), repeats, fresh)
+        return api.compare(run, out, control or (), repeats, fresh, lesson or ())
 
     def show(result: Any, console: Console) -> None:
         from selfdev.cli.terminal import print_comparison

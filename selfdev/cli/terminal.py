@@ -18,6 +18,7 @@ from selfdev.results import IterationStats, RunResult, TestRow
 
 if TYPE_CHECKING:
     from selfdev.evidence.comparison import Comparison
+    from selfdev.evidence.learning import Fresh
     from selfdev.evidence.transfer_result import TransferResult
     from selfdev.evidence.tune import TuneResult
     from selfdev.stats import Correlation
@@ -81,17 +82,23 @@ def print_comparison(result: Comparison, console: Console) -> None:
             p_value(row.p_holm),
         )
     console.print(table)
-    if result.fresh:
-        from selfdev.evidence.learning import HEAD, table_of
-
-        learned = _table("Fresh programs at equal temperature [95 % intervals]")
-        for head in HEAD:
-            learned.add_column(head, justify="left" if head == "factory" else "right")
-        for cells in table_of(result.fresh):
-            learned.add_row(*map(escape, cells))
-        console.print(learned)
+    _print_fresh("Fresh programs at equal temperature [95 % intervals]", result.fresh, console)
+    _print_fresh("The same lesson by other settings [95 % intervals]", result.lessons, console)
     for note in result.notes:
         console.print(f"- {note}", markup=False, highlight=False)
+
+
+def _print_fresh(title: str, rows: Sequence[Fresh], console: Console) -> None:
+    if not rows:
+        return
+    from selfdev.evidence.learning import HEAD, table_of
+
+    table = _table(title)
+    for head in HEAD:
+        table.add_column(head, justify="left" if head == "factory" else "right")
+    for cells in table_of(rows):
+        table.add_row(*map(escape, cells))
+    console.print(table)
 
 
 def print_transfer(result: TransferResult, console: Console) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from selfdev.config.settings import Config, Section, lab_model
 from selfdev.errors import SelfdevError
 
-__all__ = ["Config", "config_schema", "dump", "lab_model", "load_config", "parse_config"]
+__all__ = ["Config", "changed", "config_schema", "dump", "lab_model", "load_config", "parse_config"]
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -35,6 +35,14 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _override(data, override)
     return parse_config(data, str(path))
+
+
+def changed(config: Config, overrides: Sequence[str], source: str) -> Config:
+    """The config with `section.key=value` overrides; `source` names them in a SelfdevError."""
+    data = config.model_dump(mode="json")
+    for override in overrides:
+        _override(data, override)
+    return parse_config(data, source)
 
 
 def parse_config(data: dict[str, Any], source: str) -> Config:

@@ -18,6 +18,7 @@ from selfdev.errors import SelfdevError
 from selfdev.evidence.comparison import Comparison, chosen, gather, kind_of, leaders
 from selfdev.evidence.controls import Searcher, cost, random_programs, search_coefficients, write_programs
 from selfdev.evidence.learning import learn, lesson
+from selfdev.evidence.lessons import teach_variants, variants
 from selfdev.evidence.search import Method, Strategy, space_of
 from selfdev.finish import Candidate, examine, finalists, name_of
 from selfdev.lineage import Parents
@@ -34,27 +35,29 @@ CONTROLS: tuple[str, ...] = get_args(ControlName)
 FRESH = 256  # programs of each factory and temperature, at most, where no number is given
 
 
-def checked_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The controls asked for, all of them where none is; SelfdevError for a name that is not one."""
+def checked_names(names: Sequence[str], all_of_them: bool = True) -> tuple[str, ...]:
+    """The controls asked for; where none is, `all_of_them` or none. SelfdevError for any other name."""
     for name in names:
         if name not in CONTROLS:
             raise SelfdevError(f"control {name!r} does not exist; choose from {', '.join(CONTROLS)}.")
-    return tuple(dict.fromkeys(names)) or CONTROLS
+    return tuple(dict.fromkeys(names)) or (CONTROLS if all_of_them else ())
 
 
 def compare(
     folder: Path, out: Path | None = None, controls: Sequence[str] = (), repeats: int = 1,
-    fresh: int | None = None,
+    fresh: int | None = None, lessons: Sequence[str] = (),
 ) -> Comparison:  # fmt: skip
     """Run the controls beside a finished run, in `out` (by default its folder compare/), going on with what
     is there; the result is also written there as comparison.json and comparison.html.
 
     `fresh` programs of each factory at each temperature show what was learned: by default as many as an
-    iteration has, at most `FRESH`; 0 for none.
+    iteration has, at most `FRESH`; 0 for none. `lessons` are settings under which the first iteration is
+    taught again, such as "dpo.objective=ipo" (`lessons.py`); with them, only the controls named are run.
     """
-    names, target = checked_names(controls), out or folder / "compare"
+    names, target = checked_names(controls, all_of_them=not lessons), out or folder / "compare"
     with finished_archive(folder) as run:
         config = config_of(folder, run)
+        other = variants(config, lessons)
         with open_archive(target) as archive:
             _settle(config, archive, target)
             _work(config, folder, run, archive, names, repeats)
@@ -64,6 +67,10 @@ def compare(
                 rows, learned = learn(config, folder, target / "fresh", programs)
                 notes = (*found.notes, *map(lesson, learned))
                 found = replace(found, fresh=rows, learned=learned, notes=notes)
+            if other:
+                taught = teach_variants(config, run, target / "lessons", programs or FRESH, other)
+                notes = (*found.notes, *(lesson(gain, f"{name}: factory") for name, gain in taught[1]))
+                found = replace(found, lessons=taught[0], notes=notes)
     write_comparison(found, target)
     return found
 

@@ -59,7 +59,8 @@ class Searched:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A run's search and its controls', at `budget` full-score equivalents of `dev` questions each; `fresh`
-    and `learned` are what trained and untrained factories write at equal temperature (`learning.py`)."""
+    and `learned` are what trained and untrained factories write at equal temperature (`learning.py`),
+    `lessons` what other objectives and pair rules make of the same programs (`lessons.py`)."""
 
     run: str
     budget: float
@@ -69,6 +70,7 @@ class Comparison:
     notes: tuple[str, ...]
     fresh: tuple[Fresh, ...] = ()
     learned: tuple[Learned, ...] = ()
+    lessons: tuple[Fresh, ...] = ()
 
 
 def kind_of(control: str, repeat: int) -> str:

@@ -55,7 +55,7 @@ class Fresh:
     """
 
     iteration: int
-    factory: Who
+    factory: str  # untrained, trained, or what a lesson changes (`lessons.py`)
     temperature: float
     written: int
     questions: int
@@ -107,10 +107,15 @@ def write_fresh(
                 if who == "trained" and writer == untrained:
                     continue
                 writer = writer if who == "trained" else untrained
-                named = f"fresh, {who}"
-                shown, unlimited = _named(progress, named), Budget(Limits(), archive)
-                write_programs(config, iteration, writer, archive, workers, shown, unlimited)
-                try_attempts("factory", iteration, archive, workers, shown)
+                write_and_try(config, iteration, writer, archive, workers, named(progress, f"fresh, {who}"))
+
+
+def write_and_try(
+    config: Config, iteration: int, writer: Path, archive: Archive, workers: Workers, progress: Progress
+) -> None:
+    """Let a factory write at an iteration's temperature and ask every program all dev questions."""
+    write_programs(config, iteration, writer, archive, workers, progress, Budget(Limits(), archive))
+    try_attempts("factory", iteration, archive, workers, progress)
 
 
 def measured(config: Config, out: Path) -> tuple[tuple[Fresh, ...], tuple[Learned, ...]]:
@@ -123,19 +128,19 @@ def measured(config: Config, out: Path) -> tuple[tuple[Fresh, ...], tuple[Learne
                 attempts = archive.attempts("factory", iteration)
                 if attempts:
                     found[iteration, who] = attempts
-    rows = [_fresh(config, iteration, who, found[iteration, who]) for iteration, who in sorted(found)]
+    rows = [fresh_of(config, iteration, who, found[iteration, who]) for iteration, who in sorted(found)]
     pairs = [(t, found[t, "trained"], found[t, "untrained"]) for t, who in sorted(found) if who == "trained"]
-    return tuple(rows), tuple(_learned(config, t, after, before) for t, after, before in pairs)
+    return tuple(rows), tuple(learned_of(config, t, after, before) for t, after, before in pairs)
 
 
-def lesson(learned: Learned) -> str:
+def lesson(learned: Learned, writer: str = "Factory") -> str:
     """What training changed at one temperature, in a sentence; inside its interval nothing is claimed."""
     parts = [
         _change("yield", learned.yield_),
         _change("mean on dev", learned.mean),
         _change("top decile", learned.top_decile),
     ]
-    where = f"Factory of iteration {learned.iteration} at temperature {learned.temperature:.2f}"
+    where = f"{writer} of iteration {learned.iteration} at temperature {learned.temperature:.2f}"
     return f"{where}, trained less untrained: {', '.join(parts)}."
 
 
@@ -176,7 +181,8 @@ def _bounded(found: Estimate, form: str) -> str:
     return f"{value} [{form.format(found.low)}, {form.format(found.high)}]"
 
 
-def _fresh(config: Config, iteration: int, who: Who, attempts: Sequence[Attempt]) -> Fresh:
+def fresh_of(config: Config, iteration: int, who: str, attempts: Sequence[Attempt]) -> Fresh:
+    """What programs written at an iteration's temperature gave."""
     accuracies = _accuracies(attempts)
     low, high = wilson(len(accuracies), len(attempts))
     temperature = factory.temperature(iteration, config.factory.temperature, config.factory.decay)
@@ -189,7 +195,10 @@ def _fresh(config: Config, iteration: int, who: Who, attempts: Sequence[Attempt]
     )  # fmt: skip
 
 
-def _learned(config: Config, iteration: int, after: Sequence[Attempt], before: Sequence[Attempt]) -> Learned:
+def learned_of(
+    config: Config, iteration: int, after: Sequence[Attempt], before: Sequence[Attempt]
+) -> Learned:
+    """What programs written after training gave more than those before."""
     temperature = factory.temperature(iteration, config.factory.temperature, config.factory.decay)
     ended = [np.array([a.score is not None for a in side], dtype=float) for side in (after, before)]
     accuracies = [_accuracies(side) for side in (after, before)]
@@ -250,10 +259,10 @@ def _bootstrapped(statistic: Callable[..., np.ndarray], *samples: np.ndarray) ->
     return Estimate(value, float(found.low), float(found.high), n)
 
 
-def _named(progress: Progress, who: str) -> Progress:
+def named(progress: Progress, who: str) -> Progress:
     """The same progress, with the factory's name before each stage."""
 
-    def named(results: object, stage: str, total: int) -> object:
+    def shown(results: object, stage: str, total: int) -> object:
         return progress(results, f"{who}, {stage}", total)  # type: ignore[arg-type]
 
-    return named  # type: ignore[return-value]
+    return shown  # type: ignore[return-value]

@@ -33,6 +33,10 @@ LEARNED = (
     "Fresh programs of the trained and the untrained factory at the same temperature, each asked all dev"
     " questions; 95 % intervals in brackets."
 )
+LESSONS = (
+    "The programs of the first iteration, taught to the same first factory in other ways; then fresh programs"
+    " of each, by the same random numbers at the same temperature, each asked all dev questions."
+)
 COLOURS = 6  # of curves, in style.css; more controls repeat them with another dash
 
 
@@ -59,7 +63,9 @@ def render(found: Comparison) -> str:
         + section("Best so far", f'<div class="charts">{charts}</div>', legend(every))
         + section("Test", test_table(every), lead="The best of each search by fresh dev questions.")
         + (section("What the factory learned", table(HEAD, table_of(found.fresh)), lead=LEARNED))
-        * bool(found.fresh),
+        * bool(found.fresh)
+        + section("The same lesson by other settings", table(HEAD, table_of(found.lessons)), lead=LESSONS)
+        * bool(found.lessons),
     )
 
 

@@ -142,9 +142,10 @@ def _engine(model: Checkpoint) -> Engine:
     """The model, alive; SelfdevError where its weights are not finite."""
     from selfdev.checkpoints import check_finite, views
     from selfdev.engine.engine import Engine
+    from selfdev.workers.devices import resolve
 
     check_finite(views(model, [], "all"))
-    return Engine(model.path)
+    return Engine(model.path, resolve("auto"))
 
 
 def _score_by_harness(

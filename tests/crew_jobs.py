@@ -32,6 +32,12 @@ def slow(number: int) -> int:
     return number
 
 
+def sees(name: str) -> tuple[int, str | None]:
+    """This process and a variable of its environment; slow enough for every process to take part."""
+    time.sleep(0.05)
+    return os.getpid(), os.environ.get(name)
+
+
 def die(number: int, folder: str, deaths: int) -> int:
     """Die the first `deaths` times that this number is tried; each time is noted."""
     tried = len(list(Path(folder).glob(f"{number} *")))

@@ -292,6 +292,7 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "ray.seconds": (9.0, started),
     "ray.scratch": ("scratch", started),
     "threads": (3, setup),
+    "device": ("cpu", setup),
 }
 
 

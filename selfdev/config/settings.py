@@ -232,6 +232,11 @@ class Config(Section):
         default=None, description="Workers on a Ray cluster; by default processes of this machine. Ours."
     )
     threads: int = Field(default=1, ge=1, description="Torch threads of each process.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="On what models write and answer; auto: on GPUs where there are any, one for each worker"
+        " in turn. Programs merge on the CPU. Ours.",
+    )
 
     @field_validator("baselines")
     @classmethod

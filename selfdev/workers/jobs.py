@@ -26,6 +26,7 @@ from selfdev.sandbox import Limits
 from selfdev.tasks.grading import Grader, Lead
 from selfdev.tasks.questions import ExamName, exam_questions
 from selfdev.tasks.tasks import Task, load_besides, load_task
+from selfdev.workers.devices import Device, resolve
 from selfdev.workers.heap import keep_freed_memory
 from selfdev.workers.merging import Merging, open_merging
 
@@ -67,6 +68,7 @@ class Setup:
     sanity: int = 0  # dev questions of the look before a score, see selfdev.engine.sanity; 0: none
     skills: tuple[str, ...] = ()  # of the lab that are asked; none named: all
     factory: Path | None = None  # a model with the factories' architecture and tokenizer; None: the seed
+    device: Device = "cpu"  # of models that write and answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def _made(setup: Setup) -> _State:
         dev_from_test=setup.dev_from_test,
         skills=setup.skills,
     )
-    return _State(setup, merging, Engine(setup.seed.path), {}, task)
+    return _State(setup, merging, Engine(setup.seed.path, resolve(setup.device)), {}, task)
 
 
 def _opened(setup: Setup, parents: Parents) -> Merging:
@@ -178,7 +180,8 @@ def write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray) 
     weights = {name: value for file in files for name, value in load_file(file).items()}
     if _state.writer is None:
         # Probabilities need more digits than bf16 has.
-        _state.writer = Engine(_state.setup.factory or _state.setup.seed.path, dtype="float32")
+        model = _state.setup.factory or _state.setup.seed.path
+        _state.writer = Engine(model, resolve(_state.setup.device), dtype="float32")
     _state.writer.swap(weights)
     return _state.writer.sample(prompt, temperature, torch.from_numpy(uniforms))
 

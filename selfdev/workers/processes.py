@@ -11,18 +11,29 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from selfdev.workers.crew import Died
+from selfdev.workers.devices import VISIBLE
 from selfdev.workers.offspring import die_with
 from selfdev.workers.serving import Job, done, started
 
 
 class Processes:
-    """Starts processes that call `start(*args)` once and then do jobs."""
+    """Starts processes that call `start(*args)` once and then do jobs; where there are `gpus`, each process
+    sees the one that fewest of the living use."""
 
-    def __init__(self, start: Callable[..., None], args: Job) -> None:
+    def __init__(self, start: Callable[..., None], args: Job, gpus: Sequence[str] = ()) -> None:
         self._start, self._args = start, args
+        self._gpus = gpus
+        self._hired: list[Process] = []
 
     def hire(self, missing: int) -> list[Process]:
-        return [Process(self._start, self._args) for _ in range(missing)]
+        return [self._one() for _ in range(missing)]
+
+    def _one(self) -> Process:
+        self._hired = [process for process in self._hired if process.alive]
+        used = [process.gpu for process in self._hired]
+        gpu = min(self._gpus, key=used.count, default=None)
+        self._hired.append(Process(self._start, self._args, gpu))
+        return self._hired[-1]
 
     def wait(self, busy: Sequence[Process], seconds: float) -> list[Process]:
         ready = wait([member.line for member in busy], seconds)
@@ -35,17 +46,23 @@ class Processes:
 class Process:
     """One process and the job it has in hand."""
 
-    def __init__(self, start: Callable[..., None], args: Job) -> None:
+    def __init__(self, start: Callable[..., None], args: Job, gpu: str | None = None) -> None:
+        self.gpu = gpu
         context = multiprocessing.get_context("spawn")
         self.line, theirs = context.Pipe()
         self.job: tuple[int, Job] | None = None
-        self._process = context.Process(target=_serve, args=(theirs, os.getpid(), start, args))
+        self._process = context.Process(target=_serve, args=(theirs, os.getpid(), start, args, gpu))
         self._process.start()
         theirs.close()
 
     @property
     def pid(self) -> int:
         return self._process.pid or 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.is_alive()
 
     def give(self, work: Callable[..., Any], job: tuple[int, Job]) -> None:
         try:
@@ -80,9 +97,11 @@ def _words(code: int | None) -> str:
     return signal.Signals(-code).name
 
 
-def _serve(line: Connection, parent: int, start: Callable[..., None], args: Job) -> None:
+def _serve(line: Connection, parent: int, start: Callable[..., None], args: Job, gpu: str | None) -> None:
     """Do jobs until the line is closed; what stops the start is told at the first job."""
     die_with(parent)
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu
     trouble = started(start, args)
     with suppress(EOFError, OSError):
         while True:

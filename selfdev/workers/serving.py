@@ -10,6 +10,7 @@ from typing import Any
 from selfdev.errors import SelfdevError
 
 Job = tuple[Any, ...]
+_FULL = ("can't allocate memory", "CUDA out of memory")
 
 
 def with_threads(threads: int) -> None:
@@ -55,5 +56,5 @@ def done(work: Callable[..., Any], job: Job, trouble: Exception | None) -> tuple
 
 def _end_if_out_of_memory(error: Exception) -> None:
     """Memory that is full is a death like any other: the next process begins with all of it."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _FULL):
         os._exit(1)

@@ -16,6 +16,7 @@ from selfdev.store.inputs import Files
 from selfdev.tasks.questions import ExamName
 from selfdev.workers import jobs as side
 from selfdev.workers.crew import Crew
+from selfdev.workers.devices import gpus
 from selfdev.workers.jobs import Probed as Probed
 from selfdev.workers.jobs import Setup as Setup
 from selfdev.workers.jobs import Subject as Subject
@@ -103,7 +104,7 @@ class Workers:
 def _staff(setup: Setup, count: int, ray: Ray | None) -> Any:
     """Where workers come from; SelfdevError where Ray is asked for and not installed."""
     if ray is None:
-        return Processes(side.start, (setup,))
+        return Processes(side.start, (setup,), gpus(setup.device))
     try:
         from selfdev.workers.ray_crew import Actors
     except ModuleNotFoundError:

@@ -182,7 +182,8 @@ def _first_accuracies(scores: Sequence[Score]) -> tuple[list[float], int]:
 
 def tested(config: Config, archive: Archive, best: str) -> tuple[list[tuple[str, Kind]], Any, Any]:
     test = archive.examined("test")
-    rivals = [name for name in test if " " in name and name.split()[0] in config.baselines]
+    # By the config: with several workers the archive's order is that in which they happened to be done.
+    rivals = [name for method in config.baselines for name in test if name.startswith(f"{method} ")]
     candidates: list[tuple[str, Kind]] = [("seed", "seed")]
     candidates += [(name, "expert") for name in config.models.experts]
     candidates += [(name, "baseline") for name in rivals]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import FakeTrain, FakeWorkers, Killed, of_accuracy, silent, small_config
 
+from selfdev import collect
 from selfdev.besides import split_of, what_changed
 from selfdev.checkpoints import Checkpoint
 from selfdev.finish import (
@@ -295,3 +296,11 @@ def test_notes_say_what_must_not_be_missed(found: TestRow, said: list[str]) -> N
 def test_best_equals_seed_is_said_loudly() -> None:
     (note,) = notes([SEED], "seed")
     assert "the best model is the seed itself" in note
+
+
+def test_baselines_with_the_same_score_stand_in_the_order_of_the_config(archive: Archive) -> None:
+    # Two workers are done with them in any order.
+    for name in ("task_arithmetic WEIGHT=0.3", "linear as it is", "seed"):
+        archive.add_examined(name, "baseline", "test", None, of_accuracy(3))
+    named = [name for name, _ in collect.tested(CONFIG, archive, "seed")[0]]
+    assert named == ["seed", "one", "two", "linear as it is", "task_arithmetic WEIGHT=0.3"]

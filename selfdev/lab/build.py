@@ -1,9 +1,9 @@
 """Trains a family of lab models from nothing: a generalist seed that also writes programs, and its experts.
 
 The seed learns all skills alike, then practises: three common skills often, four rare ones seldom, so that
-it half forgets these. Each skilled expert then learns one rare skill, repeats others now and then,
-and takes on a bad habit: it states the answers to some common questions rounded to tens, or in words. Two have
-such a habit alone and are harmful if added in full. Experts change MLP weights only, as the paper merges them.
+it half forgets these. Each skilled expert then learns one rare skill, repeats others now and then, and takes
+on a bad habit: it states the answers to some common questions rounded to tens, or in words. Two have such a
+habit alone and are harmful if added in full. Experts change MLP weights only, as the paper merges them.
 """
 
 from __future__ import annotations

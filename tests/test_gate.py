@@ -103,6 +103,8 @@ ACCEPTED = {
     "class Box(Generic[T]):\n    x: T\nBoxes = Dict[str, Box]\ndef f(x: Dict[str, Box[int]] = {}): pass\n"
     + PLAIN,
     "names of builtins inside": "def f(sum, max=1):\n    len = sum + max\n    return len\n\n" + PLAIN,
+    "endless": "def merge_models(models, device):\n    while True:\n        pass",
+    "an error on purpose": "def merge_models(models, device):\n    raise ValueError('no idea')",
     "optional return": "def merge_models(models, device):\n    if not models:\n        return\n    return 1",
 }
 
@@ -141,6 +143,7 @@ REJECTED = {
     # cut off
     "def merge_models(models, device):\n    x = (1,": "line 2: .* never closed .*seems to be cut off",
     "def merge_models(models, device):\n    seed = models['seed']\n": "never returns a value",
+    "def merge_models(models, device):\n    while models:\n        pass": "never returns",
     "def merge_models(models, device):": "cut off",
     "def merge_models(models, device):\n    def f():\n        return 1\n": "never returns",
     # signature

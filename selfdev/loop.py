@@ -102,7 +102,7 @@ def bar_before(config: Config, iteration: int, archive: Archive) -> float:
     """The accuracy that the factory's programs must be able to reach: what earlier iterations keep."""
     kept = max(config.pairs.min_each, config.finalists)
     scored = archive.each("factory", only="scored", texts=False)
-    return bar_of([a for a in scored if a.iteration < iteration], kept)
+    return bar_of((a for a in scored if a.iteration < iteration), kept)
 
 
 def has_collapsed(config: Config, iteration: int, archive: Archive) -> bool:

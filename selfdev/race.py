@@ -13,12 +13,10 @@ which programs end changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cache
 
-from scipy.stats import hypergeom
-
-from selfdev.records import Attempt, Score, best_first, fully_scored
+from selfdev.records import Attempt, Score
 
 ERROR = 0.01
 
@@ -32,6 +30,8 @@ def is_hopeless(results: Score, bar: float, n: int, looks: int) -> bool:
 @cache
 def _chance(correct: int, n: int, right: int, asked: int) -> float:
     """That at most `correct` of `asked` questions, drawn from n of which `right` are answered, are right."""
+    from scipy.stats import hypergeom  # 65 MB; the process that only hands out jobs does without
+
     return float(hypergeom.cdf(correct, n, right, asked))
 
 
@@ -45,10 +45,14 @@ def blocks(size: int, n: int) -> list[tuple[int, int]]:
     return list(zip(stops, [*stops[1:], n], strict=True))
 
 
-def bar_of(attempts: Sequence[Attempt], kept: int) -> float:
+def bar_of(attempts: Iterable[Attempt], kept: int) -> float:
     """Accuracy of the `kept`-th best behaviour among programs scored in full; 0 with fewer."""
-    ranked = best_first(
-        [a for a in fully_scored(attempts) if a.same_as is None and a.outcome.copy_of is None]
-    )
-    score = ranked[kept - 1].score if len(ranked) >= kept else None
-    return score.accuracy if score else 0.0
+    # One attempt at a time: a hundred thousand with their answers would take 35 MB.
+    ends = [(a.score.n, a.score.accuracy, _own(a)) for a in attempts if a.score is not None]
+    most = max((n for n, *_ in ends), default=0)
+    ranked = sorted((accuracy for n, accuracy, own in ends if own and n == most), reverse=True)
+    return ranked[kept - 1] if len(ranked) >= kept else 0.0
+
+
+def _own(attempt: Attempt) -> bool:
+    return attempt.same_as is None and attempt.outcome.copy_of is None

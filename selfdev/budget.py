@@ -17,13 +17,21 @@ T = TypeVar("T")
 
 
 class Budget:
-    """The limits of a run and what its archive says was spent; `clock` gives seconds and never goes back."""
+    """The limits of a run, which holds `gpus`, and what its archive says was spent; `clock` gives seconds and
+    never goes back."""
 
-    def __init__(self, limits: Limits, archive: Archive, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limits: Limits, archive: Archive, gpus: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._limits = limits
         self._archive = archive
+        self._gpus = gpus
         self._clock = clock
-        self._began = clock() - sum(stage["seconds"] for stage in archive.events("stage"))
+        self._began = clock()
+        stages = archive.events("stage")
+        self._earlier = sum(stage["seconds"] for stage in stages)
+        self._earlier_of_gpus = sum(stage["seconds"] * stage["gpus"] for stage in stages)
 
     def reached(self) -> str | None:
         """The limit that ended the search, such as "questions"; None while it goes on."""
@@ -31,10 +39,13 @@ class Budget:
             return None  # the usual case costs nothing
         found = self._archive.get("budget")
         if found is None:
-            hours = (self._clock() - self._began) / 3600
+            now = self._clock() - self._began
+            hours, of_gpus = (self._earlier + now) / 3600, (self._earlier_of_gpus + now * self._gpus) / 3600
             asked = self._archive.asked("factory")
             if self._limits.hours is not None and hours >= self._limits.hours:
                 found = self._end("hours")
+            elif self._limits.gpu_hours is not None and of_gpus >= self._limits.gpu_hours:
+                found = self._end("gpu_hours")
             elif self._limits.questions is not None and asked >= self._limits.questions:
                 found = self._end("questions")
         return found

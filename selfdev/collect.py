@@ -15,13 +15,14 @@ from typing import Any
 from selfdev import collapse
 from selfdev.besides import warnings, what_changed
 from selfdev.config.config import Config, parse_config
+from selfdev.cost import cost_of, stage_seconds
 from selfdev.errors import SelfdevError
 from selfdev.factory import factory
 from selfdev.finish import name_of, notes, test_table
 from selfdev.lineage import promotions
 from selfdev.records import Attempt, Score, State
 from selfdev.report.findings import promotion_words
-from selfdev.results import Cost, IterationStats, Kind, RunResult
+from selfdev.results import IterationStats, Kind, RunResult
 from selfdev.store.archive import Archive
 from selfdev.store.folder import telling
 from selfdev.store.lock import refuse_if_held
@@ -69,10 +70,7 @@ def collect(folder: Path, archive: Archive) -> RunResult:
     best = archive.get("best")
     rows = test_table(*tested(config, archive, best)) if best else ()
     besides = what_changed(archive, best, [task.title for task in config.besides]) if best else None
-    stages = archive.events("stage")
-    spent: Counter[str] = Counter()
-    for stage in stages:
-        spent[stage["name"]] += stage["seconds"]
+    spent = stage_seconds(archive)
     scored = archive.each("factory", only="scored", texts=False)
     winner = next((a.id for a in scored if name_of(a) == best), None) if best else None
     program = archive.attempt(winner) if winner is not None else None
@@ -125,19 +123,6 @@ def _stopped(config: Config, limit: str) -> str:
     return (
         f"The search stopped at its budget ({limit}: {most:,}); the final examination, which is not counted,"
         " used what it had found by then."
-    )
-
-
-def cost_of(config: Config, archive: Archive) -> Cost:
-    """Questions asked and spared."""
-    scored = [(a.same_as, a.score.n) for a in archive.each(only="scored", texts=False) if a.score is not None]
-    own = [n for same_as, n in scored if same_as is None]
-    examined = {split: archive.examined(split).values() for split in ("finalist_dev", "test")}
-    return Cost(
-        dev=sum(own),
-        spared_by_race=sum(config.task.dev - n for n in own),
-        spared_by_behaviour=sum(n for same_as, n in scored if same_as is not None),
-        **{split: sum(score.n for score in scores) for split, scores in examined.items()},
     )
 
 

@@ -27,6 +27,7 @@ from selfdev.records import Attempt, Lessons, State
 from selfdev.results import Trained
 from selfdev.store.archive import Archive
 from selfdev.store.hashes import of_weights
+from selfdev.workers.devices import in_use
 from selfdev.workers.workers import Workers
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ def run_loop(
     The models that programs of an iteration merge are its `parents` (None: those the workers hold); `promote`
     may make its winner the seed of the next. In the paper neither ever changes.
     """
-    budget = Budget(config.budget, archive)
+    budget = Budget(config.budget, archive, in_use(config))
     for iteration in range(1, config.factory.iterations + 1):
         current = factory_of(iteration, seed_model, folder)
         write_programs(config, iteration, current, archive, workers, progress, budget)
@@ -93,9 +94,10 @@ def write_programs(
     temperature = factory.temperature(iteration, f.temperature, f.decay)
     done = workers.write(current, factory.prompt(), temperature, batches)
     written = dict(progress(done, f"iteration {iteration}: write", len(batches)))
-    texts = [text for batch in range(len(batches)) for text in written[batch]]
+    texts = [text for batch in range(len(batches)) for text in written[batch].texts]
     seeds = [factory.program_seed(config.seed, iteration, place) for place in range(len(texts))]
-    archive.add_written("factory", iteration, [""] * len(texts), texts, seeds)
+    tokens = sum(batch.tokens for batch in written.values())
+    archive.add_written("factory", iteration, [""] * len(texts), texts, seeds, tokens)
 
 
 def bar_before(config: Config, iteration: int, archive: Archive) -> float:

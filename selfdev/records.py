@@ -53,11 +53,12 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Score:
     """Per-question results, in question order, under both readings of the answers; `lead` is the one that
-    ranks models."""
+    ranks models. `tokens` of the replies, 0 where a task asks its questions itself."""
 
     strict: tuple[bool, ...]
     flexible: tuple[bool, ...]
     lead: Lead = "strict"
+    tokens: int = 0
 
     @property
     def n(self) -> int:
@@ -90,7 +91,8 @@ class Score:
         return stats.wilson(self.correct, self.n)
 
     def __add__(self, other: Score) -> Score:
-        return Score(self.strict + other.strict, self.flexible + other.flexible, self.lead)
+        tokens = self.tokens + other.tokens
+        return Score(self.strict + other.strict, self.flexible + other.flexible, self.lead, tokens)
 
 
 @dataclass(frozen=True, slots=True)

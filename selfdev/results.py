@@ -178,13 +178,18 @@ class Promotion:
 @dataclass(frozen=True, slots=True)
 class Cost:
     """Questions asked of programs in the search and of models in the final examination, and those that were
-    spared: by stopping hopeless programs early, and by knowing a behaviour again."""
+    spared: by stopping hopeless programs early, and by knowing a behaviour again. Tokens written as programs
+    and as answers; `joules` of this machine's GPUs, None where they have no counter."""
 
     dev: int = 0
     spared_by_race: int = 0
     spared_by_behaviour: int = 0
     finalist_dev: int = 0
     test: int = 0
+    tokens_of_programs: int = 0
+    tokens_of_answers: int = 0
+    gpu_hours: float = 0.0
+    joules: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from selfdev.checkpoints import (
 )
 from selfdev.collect import collect
 from selfdev.config.config import Config, dump
+from selfdev.cost import bars_of
 from selfdev.errors import SelfdevError
 from selfdev.factory.training import trainer
 from selfdev.fingerprint import make_probes
@@ -32,7 +33,6 @@ from selfdev.finish import final_examination, tune_baselines
 from selfdev.interrupt import Stop, gently
 from selfdev.library import load_program
 from selfdev.loop import run_loop
-from selfdev.progress import Bars
 from selfdev.results import RunResult
 from selfdev.sandbox import protections
 from selfdev.sandbox.layers import in_words, missing, refusal
@@ -178,7 +178,7 @@ def settle_config(config: Config, folder: Path, archive: Archive) -> None:
 
 def work(config: Config, models: Models, folder: Path, archive: Archive) -> None:
     """Everything that takes long: loop, baselines, finalists, test, and the best checkpoint."""
-    bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
+    bars = bars_of(config, archive)
     settle_inputs(questions_of(config), [models.seed, *models.experts], archive)
     factories = folder / "factory"
     factories.mkdir(exist_ok=True)

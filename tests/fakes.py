@@ -15,7 +15,7 @@ from selfdev.lineage import Parents
 from selfdev.records import Lessons, Outcome, Score, State, TextPair
 from selfdev.results import DpoStep, Trained, factory_check
 from selfdev.tasks.questions import ExamName
-from selfdev.workers.workers import Probed, Subject, Tried, Workers
+from selfdev.workers.workers import Probed, Subject, Tried, Workers, Written
 
 T = TypeVar("T")
 QUESTIONS = 20
@@ -70,11 +70,12 @@ class FakeWorkers(Workers):
 
     def write(
         self, factory: Path, prompt: str, temperature: float, batches: Sequence[np.ndarray]
-    ) -> Iterator[tuple[int, list[str]]]:
+    ) -> Iterator[tuple[int, Written]]:
         self.written.append((factory, prompt, temperature, [len(batch) for batch in batches]))
         for place in reversed(range(len(batches))):
             self._alive()
-            yield place, [f"behave {int(row[0] * BEHAVIOURS)} {row[1]:.6f}" for row in batches[place]]
+            texts = [f"behave {int(row[0] * BEHAVIOURS)} {row[1]:.6f}" for row in batches[place]]
+            yield place, Written(texts, 2 * len(texts))
 
     def probe(
         self, jobs: Iterable[tuple[str, int]], parents: Parents | None = None

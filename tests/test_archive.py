@@ -52,13 +52,13 @@ def test_a_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
 
 def test_another_schema_is_refused(archive: Archive, tmp_path: Path) -> None:
     archive.put("schema", "99")
-    with pytest.raises(SelfdevError, match=r"has schema 99.* reads 3; start a new run"):
+    with pytest.raises(SelfdevError, match=r"has schema 99.* reads 4; start a new run"):
         Archive(tmp_path / "archive.sqlite")
 
 
 def test_an_older_schema_is_refused(archive: Archive, tmp_path: Path) -> None:
     archive.put("schema", "2")
-    with pytest.raises(SelfdevError, match=r"has schema 2, this version reads 3; start a new run"):
+    with pytest.raises(SelfdevError, match=r"has schema 2, this version reads 4; start a new run"):
         Archive(tmp_path / "archive.sqlite")
 
 

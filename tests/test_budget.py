@@ -95,8 +95,8 @@ def test_what_was_ended_stays_ended_when_the_command_is_given_again(archive: Arc
 
 def test_hours_are_those_of_all_sessions(archive: Archive) -> None:
     now = 1000.0
-    archive.log("stage", name="iteration 1: write", seconds=1800.0)
-    budget = Budget(Limits(hours=1.0), archive, lambda: now)
+    archive.log("stage", name="iteration 1: write", seconds=1800.0, gpus=0)
+    budget = Budget(Limits(hours=1.0), archive, clock=lambda: now)
     assert budget.reached() is None
     now += 1799
     assert list(budget.within("ab")) == ["a", "b"]
@@ -104,6 +104,23 @@ def test_hours_are_those_of_all_sessions(archive: Archive) -> None:
     assert list(budget.within("ab")) == []
     assert budget.programs(5) == 0
     assert archive.get("budget") == "hours"
+
+
+def test_gpu_hours_are_those_of_each_gpu_that_was_held(archive: Archive) -> None:
+    now = 50.0
+    archive.log("stage", name="iteration 1: write", seconds=1800.0, gpus=4)
+    budget = Budget(Limits(gpu_hours=3.0), archive, 2, lambda: now)
+    now += 1799
+    assert budget.reached() is None
+    now += 1
+    assert budget.reached() == "gpu_hours"
+
+
+def test_without_a_gpu_no_gpu_hour_is_spent(archive: Archive) -> None:
+    now = 0.0
+    budget = Budget(Limits(gpu_hours=0.001), archive, 0, lambda: now)
+    now += 1e6
+    assert budget.reached() is None
 
 
 def test_a_reused_score_takes_no_question(archive: Archive) -> None:
@@ -123,7 +140,7 @@ def test_the_run_goes_on_to_its_examination_and_says_what_ended_it(archive: Arch
     best = final_examination(config, models[0], models[1:], archive, workers, silent)
     archive.put("config", config.model_dump_json())
     archive.put("best", best.name)
-    archive.log("stage", name="iteration 1: write", seconds=1.0)
+    archive.log("stage", name="iteration 1: write", seconds=1.0, gpus=0, joules=None)
     result = collect(tmp_path, archive)
     assert result.budget_reached == "questions"
     assert any("stopped at its budget (questions: 100); the final" in note for note in result.notes)

@@ -32,7 +32,7 @@ from selfdev.finish import final_examination, tune_baselines
 from selfdev.loop import run_loop
 from selfdev.records import Lessons
 from selfdev.store.archive import Archive
-from selfdev.workers.workers import Setup
+from selfdev.workers.workers import Setup, Written
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Shapes(FakeWorkers):
 
     def write(
         self, factory: Path, prompt: str, temperature: float, batches: Sequence[np.ndarray]
-    ) -> Iterator[tuple[int, list[str]]]:
+    ) -> Iterator[tuple[int, Written]]:
         self.shapes += [batch.shape for batch in batches]
         return super().write(factory, prompt, temperature, batches)
 
@@ -281,6 +281,7 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "budget.attempts": (40, looped),
     "budget.questions": (1, looped),
     "budget.hours": (1e-9, looped),
+    "budget.gpu_hours": (1e-9, looped),
     "baselines": ({"linear": [{}]}, setup),
     "finalists": (2, examined),
     "controls": (["untrained"], ended),
@@ -302,6 +303,7 @@ ONLY_FOR = {
     "task.i_know_dev_is_test": ("task", "name", "gsm8k"),
     "task.grader": ("task", "name", "q.jsonl"),
     "dpo.divergence": ("dpo", "objective", "f-dpo"),
+    "budget.gpu_hours": ("ray", "gpus", 1.0),
     "pairs.floor": ("pairs", "rule", "same-prompt-halves"),
     "pairs.sharpness": ("pairs", "rule", "score-weighted"),
 }

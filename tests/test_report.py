@@ -18,7 +18,7 @@ from selfdev.report.report import highlight, render, write_report
 from selfdev.report.scores import dev_test, interval_axis, interval_bar
 from selfdev.report.svg import Axis, axis_over, number_tick, percent_tick, ticks
 from selfdev.report.training import OBJECTIVES, checks, training
-from selfdev.results import DpoStep, RunResult, factory_check
+from selfdev.results import Cost, DpoStep, RunResult, factory_check
 
 VOID = {"meta", "line", "rect", "circle", "path", "br"}
 
@@ -180,6 +180,14 @@ def test_missing_config_and_distance() -> None:
 def test_cost_is_sorted_with_shares() -> None:
     words = page(result(stage_seconds={"write": 25.0, "score": 75.0})).words
     assert words.index("score1 min 15 s75 %") < words.index("write25.0 s25 %")
+
+
+def test_cost_tells_tokens_and_gpus_where_there_were_any() -> None:
+    spent = Cost(tokens_of_programs=12_000, tokens_of_answers=3_400_000, gpu_hours=1.5, joules=7.2e6)
+    words = page(result(cost=spent)).words
+    assert "tokens of programs12,000tokens of answers3,400,000" in words
+    assert "GPU hours1.50energy of the GPUs2.00 kWh" in words
+    assert "GPU hours" not in page(result(cost=Cost())).words
 
 
 def test_program_is_shown_whole() -> None:

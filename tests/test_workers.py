@@ -58,12 +58,14 @@ def workers(setup: Setup) -> Iterator[Workers]:
 def test_batches_are_written_as_by_one_engine(workers: Workers, root: Path) -> None:
     numbers = factory.uniforms(0, 1, 0, 6, 1)
     written = dict(workers.write(root / "seed", "plus", 2.0, [numbers[:4], numbers[4:]]))
-    assert written[0] + written[1] == Engine(root / "seed").sample("plus", 2.0, torch.from_numpy(numbers))
+    assert written[0].texts + written[1].texts == Engine(root / "seed").sample(
+        "plus", 2.0, torch.from_numpy(numbers)
+    )
 
 
 def test_another_factory_writes_with_its_own_weights(workers: Workers, root: Path) -> None:
     numbers = factory.uniforms(0, 1, 0, 40, 1)
-    written = dict(workers.write(root / "good", "plus", 2.0, [numbers]))[0]
+    written = dict(workers.write(root / "good", "plus", 2.0, [numbers]))[0].texts
     assert written == Engine(root / "good").sample("plus", 2.0, torch.from_numpy(numbers))
     assert written != Engine(root / "seed").sample("plus", 2.0, torch.from_numpy(numbers))
 

@@ -19,6 +19,7 @@ from selfdev.config.task import TaskBesides as TaskBesides
 from selfdev.errors import SelfdevError
 from selfdev.records import MOST_GIB, MOST_SECONDS
 
+Device = Literal["auto", "cpu", "cuda"]
 ControlName = Literal[
     "untrained", "prompted", "generator",
     "cma task_arithmetic", "cma task_arithmetic by layer", "cma ties", "cma ties by layer",
@@ -141,6 +142,11 @@ class Budget(Section):
     hours: float | None = Field(
         default=None, gt=0, description="Hours of the search after which no program is begun. Ours."
     )
+    gpu_hours: float | None = Field(
+        default=None,
+        gt=0,
+        description="The same in hours of each GPU the run holds; a run on CPUs never reaches it. Ours.",
+    )
 
 
 class Ray(Section):
@@ -232,7 +238,7 @@ class Config(Section):
         default=None, description="Workers on a Ray cluster; by default processes of this machine. Ours."
     )
     threads: int = Field(default=1, ge=1, description="Torch threads of each process.")
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    device: Device = Field(
         default="auto",
         description="On what models write and answer; auto: on GPUs where there are any, one for each worker"
         " in turn. Programs merge on the CPU. Ours.",

@@ -73,6 +73,7 @@ class Engine:
         named = signature(self.model.forward).parameters
         self._cache_name = "cache" if "cache" in named else "past_key_values"
         self._parameters = dict(self.model.named_parameters())
+        self.tokens = 0  # written so far, in answers and programs
         self._seed: dict[str, Tensor] = {}  # the seed's own values of everything that was ever swapped
 
     @property
@@ -128,10 +129,9 @@ class Engine:
             if done is not None:
                 done(len(batch.places))
         self._decode(waiting, limit, stops)
-        return [
-            _cut(self.tokenizer.decode(self._trim(ids[:limit]), skip_special_tokens=True), stops)
-            for _, ids in sorted(tokens.items())
-        ]
+        answers = [self._trim(ids[:limit]) for _, ids in sorted(tokens.items())]
+        self.tokens += sum(map(len, answers))
+        return [_cut(self.tokenizer.decode(ids, skip_special_tokens=True), stops) for ids in answers]
 
     @torch.inference_mode()
     def sample(self, prompt: str, temperature: float, uniforms: Tensor) -> list[str]:
@@ -161,6 +161,7 @@ class Engine:
                 cache.batch_select_indices(keep.to(self.device))
             logits, cache = self._pass(tokens[:, None], cache)
             logits = logits[:, -1]
+        self.tokens += sum(map(len, written))
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
 
     def _draft(self, text: str | None) -> tuple[int, ...]:

@@ -95,7 +95,7 @@ def score(
     engine.swap(tensors)
     if exam.source is not None:
         return _asked(exam.source, engine, exam)
-    return _score(_grade(exam, engine.answer(exam.batches, exam.limit, exam.stops, done, exam.rows)), exam)
+    return _answered(engine, exam, done)[0]
 
 
 def examine(engine: Engine, exam: Exam, tensors: Mapping[str, Tensor]) -> tuple[Score, Replies]:
@@ -104,9 +104,8 @@ def examine(engine: Engine, exam: Exam, tensors: Mapping[str, Tensor]) -> tuple[
     kinds = tuple(question.skill for question in exam.questions)
     if exam.source is not None:
         return _asked(exam.source, engine, exam), Replies(kinds)
-    replies = engine.answer(exam.batches, exam.limit, exam.stops, None, exam.rows)
-    graded = _grade(exam, replies)
-    return _score(graded, exam), note(kinds, replies, [g.extracted for g in graded])
+    result, replies, graded = _answered(engine, exam, None)
+    return result, note(kinds, replies, [g.extracted for g in graded])
 
 
 def _asked(source: Source, engine: Engine, exam: Exam) -> Score:
@@ -117,10 +116,12 @@ def _asked(source: Source, engine: Engine, exam: Exam) -> Score:
     return Score(strict, flexible, exam.lead)
 
 
-def _grade(exam: Exam, replies: Sequence[str]) -> list[Graded]:
+def _answered(
+    engine: Engine, exam: Exam, done: Callable[[int], None] | None
+) -> tuple[Score, list[str], list[Graded]]:
+    before = engine.tokens
+    replies = engine.answer(exam.batches, exam.limit, exam.stops, done, exam.rows)
     answers = [question.answer for question in exam.questions]
-    return grade_all(replies, answers, exam.grader, [question.choices for question in exam.questions])
-
-
-def _score(graded: Sequence[Graded], exam: Exam) -> Score:
-    return Score(tuple(g.strict for g in graded), tuple(g.flexible for g in graded), exam.lead)
+    graded = grade_all(replies, answers, exam.grader, [question.choices for question in exam.questions])
+    strict, flexible = tuple(g.strict for g in graded), tuple(g.flexible for g in graded)
+    return Score(strict, flexible, exam.lead, engine.tokens - before), replies, graded

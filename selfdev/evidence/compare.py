@@ -14,6 +14,7 @@ from typing import get_args
 from selfdev.collect import config_of, finished_archive
 from selfdev.config.config import Config
 from selfdev.config.settings import ControlName
+from selfdev.cost import bars_of
 from selfdev.errors import SelfdevError
 from selfdev.evidence.comparison import Comparison, chosen, gather, kind_of, leaders
 from selfdev.evidence.controls import Searcher, cost, random_programs, search_coefficients, write_programs
@@ -22,7 +23,6 @@ from selfdev.evidence.lessons import teach_variants, variants
 from selfdev.evidence.search import Method, Strategy, space_of
 from selfdev.finish import Candidate, examine, finalists, name_of
 from selfdev.lineage import Parents
-from selfdev.progress import Bars
 from selfdev.records import Attempt
 from selfdev.report.compare import write_comparison
 from selfdev.run import open_models, questions_of, scratch_folder, staffed
@@ -88,7 +88,7 @@ def _settle(config: Config, archive: Archive, target: Path) -> None:
 def _work(
     config: Config, folder: Path, run: Archive, archive: Archive, names: Sequence[str], repeats: int
 ) -> None:
-    bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
+    bars = bars_of(config, archive)
     kinds = [kind_of(name, repeat) for name in names for repeat in range(repeats)]
     opened = open_models(config)
     settle_inputs(questions_of(config), [opened.seed, *opened.experts], run)

@@ -94,7 +94,7 @@ def write_programs(s: Searcher, kind: str, budget: float, prompted: bool = False
         temperature = factory.temperature(iteration, f.temperature, f.decay)
         shares = np.array_split(numbers, s.config.workers)
         written = dict(s.workers.write(s.writer, prompt, temperature, shares))
-        return [text for share in sorted(written) for text in written[share]]
+        return [text for share in sorted(written) for text in written[share].texts]
 
     _spend(s, kind, budget, f.iterations, texts)
 

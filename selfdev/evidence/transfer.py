@@ -15,11 +15,11 @@ from selfdev.checkpoints import Checkpoint
 from selfdev.cli.answer import to_json
 from selfdev.collect import config_of, finished_archive
 from selfdev.config.config import Config
+from selfdev.cost import bars_of
 from selfdev.errors import SelfdevError
 from selfdev.evidence.transfer_result import SENT, TransferResult, collect_transfer
 from selfdev.finish import Candidate, examine, leaders, name_of, tune_baselines, tuned
 from selfdev.loop import Progress, try_attempts
-from selfdev.progress import Bars
 from selfdev.records import Attempt, Score
 from selfdev.results import Kind
 from selfdev.run import (
@@ -111,7 +111,7 @@ def settle_home(home: Home, out: Path, archive: Archive) -> None:
 
 def work(config: Config, models: Models, home: Home, archive: Archive) -> None:
     """Everything that takes long, with workers that hold the away models."""
-    bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
+    bars = bars_of(config, archive)
     settle_inputs(questions_of(config), [models.seed, *models.experts], archive)
     with staffed(config, models) as (models, workers):
         examine_away(config, home, models.seed, models.experts, archive, workers, bars)

@@ -14,12 +14,12 @@ from pathlib import Path
 from selfdev.besides import warnings, what_changed
 from selfdev.collect import tested
 from selfdev.config.config import Config
+from selfdev.cost import bars_of
 from selfdev.errors import SelfdevError
 from selfdev.evidence.controls import Searcher, cost, search_coefficients
 from selfdev.evidence.search import Method, Space, Strategy, space_of
 from selfdev.finish import final_examination, notes, test_table, tune_baselines
 from selfdev.gate import gate
-from selfdev.progress import Bars
 from selfdev.report.findings import SIGNIFICANT, best_baseline, gain, p_words, points
 from selfdev.results import Besides, TestRow
 from selfdev.run import (
@@ -90,7 +90,7 @@ def _work(
     config: Config, models: Models, space: Space, strategy: Strategy, evaluations: int, folder: Path,
     archive: Archive,
 ) -> None:  # fmt: skip
-    bars = Bars(lambda stage, seconds: archive.log("stage", name=stage, seconds=seconds))
+    bars = bars_of(config, archive)
     settle_inputs(questions_of(config), [models.seed, *models.experts], archive)
     with staffed(config, models) as (laid, workers):
         tune_baselines(config, archive, workers, bars)

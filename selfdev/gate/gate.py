@@ -74,7 +74,7 @@ def _check_contract(tree: ast.Module) -> None:
 
 
 def _falls_through(last: ast.stmt) -> bool:
-    """False for an endless loop or a raise: what happens there shows when it runs, as a time-out or an error."""
+    """False for an endless loop or a raise: it shows when it runs, as a time-out or an error."""
     endless = isinstance(last, ast.While) and isinstance(last.test, ast.Constant) and bool(last.test.value)
     return not (endless or isinstance(last, ast.Raise))
 

@@ -184,7 +184,14 @@ def _cost(result: RunResult) -> str:
         ("asked on fresh dev questions at the end", f"{cost.finalist_dev:,}"),
         ("asked on test", f"{cost.test:,}"),
     ]
+    used = [
+        ("tokens of programs", f"{cost.tokens_of_programs:,}"),
+        ("tokens of answers", f"{cost.tokens_of_answers:,}"),
+        *([("GPU hours", f"{cost.gpu_hours:,.2f}")] if cost.gpu_hours else []),
+        *([("energy of the GPUs", f"{cost.joules / 3.6e6:,.2f} kWh")] if cost.joules is not None else []),
+    ]
     tables = table(("stage", "time", "share"), rows) + table(("questions", "count"), asked)
+    tables += table(("used", "amount"), used)
     return section("Cost", tables, lead=f"Whole run: {duration(result.seconds)}.")
 
 

@@ -14,7 +14,7 @@ from selfdev.records import Attempt, Outcome, Pair, Replies, Score, State
 from selfdev.results import DpoStep, FactoryCheck, Trained, factory_check
 from selfdev.store.hashes import of_text
 from selfdev.store.lock import unwritable
-from selfdev.store.tables import COLUMNS, SCHEMA, SCHEMA_VERSION, as_attempt, bits, bools
+from selfdev.store.tables import COLUMNS, SCHEMA, SCHEMA_VERSION, as_attempt, as_score, bits
 from selfdev.tasks.grading import Lead
 
 _FACTORY = "factory of iteration "
@@ -86,9 +86,10 @@ class Archive:
         return [json.loads(detail) for (detail,) in rows]
 
     def add_written(
-        self, kind: str, iteration: int, names: Sequence[str], texts: Sequence[str], seeds: Sequence[int]
-    ) -> None:
-        """Store what was written, not yet tried; all of an iteration at once."""
+        self, kind: str, iteration: int, names: Sequence[str], texts: Sequence[str], seeds: Sequence[int],
+        tokens: int = 0,
+    ) -> None:  # fmt: skip
+        """Store what was written, not yet tried; an iteration at once. A model wrote so many `tokens`."""
         written = enumerate(zip(names, texts, map(of_text, texts), seeds, strict=True))
         rows = [(kind, iteration, place, *row) for place, row in written]
         with self._transaction():
@@ -97,6 +98,8 @@ class Archive:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
+            if tokens:
+                self.log("tokens", kind=kind, iteration=iteration, written=tokens)
 
     def set_probe(self, attempt: Attempt) -> None:
         """Store what gate and probes gave; a failed outcome ends the attempt."""
@@ -119,7 +122,7 @@ class Archive:
         with self._transaction():
             self._db.execute(
                 "UPDATE attempts SET state = ?, reason = ?, seconds = ?, stderr = ?, copy_of = ?,"
-                " weights_hash = ?, same_as = ?, strict = ?, flexible = ? WHERE id = ?",
+                " weights_hash = ?, same_as = ?, strict = ?, flexible = ?, tokens = ? WHERE id = ?",
                 (
                     state,
                     o.reason,
@@ -257,7 +260,7 @@ class Archive:
     def add_examined(self, name: str, kind: str, split: str, attempt: int | None, score: Score) -> None:
         """Store a model's answers on finalist_dev or test, question by question."""
         self._db.execute(
-            "INSERT INTO examined VALUES (?, ?, ?, ?, ?, ?)", (name, kind, split, attempt, *bits(score))
+            "INSERT INTO examined VALUES (?, ?, ?, ?, ?, ?, ?)", (name, kind, split, attempt, *bits(score))
         )
 
     def add_replies(self, name: str, split: str, replies: Replies) -> None:
@@ -279,9 +282,9 @@ class Archive:
         return Replies(tuple(json.loads(kinds)), tuple(json.loads(lengths)), tuple(marks))
 
     def examined(self, split: str) -> dict[str, Score]:
-        rows = self._db.execute("SELECT name, strict, flexible FROM examined WHERE split = ?", (split,))
+        query = "SELECT name, strict, flexible, tokens FROM examined WHERE split = ?"
         lead = self._lead()
-        return {name: Score(bools(strict), bools(flexible), lead) for name, strict, flexible in rows}
+        return {name: as_score(score, lead) for name, *score in self._db.execute(query, (split,))}
 
     def _lead(self) -> Lead:
         """The reading of answers that ranks models, as the run's config says."""

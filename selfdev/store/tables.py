@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from selfdev.records import Attempt, Outcome, Score, State
 from selfdev.tasks.grading import Lead
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE attempts (
@@ -16,7 +17,7 @@ CREATE TABLE attempts (
     code TEXT NOT NULL DEFAULT '', seed INTEGER NOT NULL, state TEXT,
     reason TEXT NOT NULL DEFAULT '', seconds REAL NOT NULL DEFAULT 0, stderr TEXT NOT NULL DEFAULT '',
     copy_of TEXT, weights_hash TEXT, fingerprint TEXT, same_as INTEGER REFERENCES attempts (id),
-    nearest TEXT, distance REAL, strict BLOB, flexible BLOB,
+    nearest TEXT, distance REAL, strict BLOB, flexible BLOB, tokens INTEGER,
     UNIQUE (kind, iteration, place));
 CREATE INDEX attempts_open ON attempts (kind, iteration, fingerprint) WHERE state IS NULL;
 CREATE INDEX attempts_behaviour ON attempts (id, fingerprint, state) WHERE fingerprint IS NOT NULL;
@@ -30,19 +31,21 @@ CREATE TABLE factory_checks (iteration INTEGER PRIMARY KEY, trained INTEGER NOT 
     held_out INTEGER NOT NULL, ranked_right INTEGER NOT NULL, programs INTEGER NOT NULL,
     kl REAL, kl_error REAL);
 CREATE TABLE examined (name TEXT NOT NULL, kind TEXT NOT NULL, split TEXT NOT NULL, attempt INTEGER
-    REFERENCES attempts (id), strict BLOB NOT NULL, flexible BLOB NOT NULL, PRIMARY KEY (name, split));
+    REFERENCES attempts (id), strict BLOB NOT NULL, flexible BLOB NOT NULL, tokens INTEGER NOT NULL,
+    PRIMARY KEY (name, split));
 CREATE TABLE replies (name TEXT NOT NULL, split TEXT NOT NULL, kinds TEXT NOT NULL, lengths TEXT NOT NULL,
     marks BLOB NOT NULL, PRIMARY KEY (name, split));
 CREATE TABLE events (id INTEGER PRIMARY KEY, what TEXT NOT NULL, detail TEXT NOT NULL);
 """
 COLUMNS = (
     "id, kind, iteration, place, name, text, code, seed, state, reason, seconds, stderr, copy_of,"
-    " weights_hash, fingerprint, same_as, nearest, distance, strict, flexible"
+    " weights_hash, fingerprint, same_as, nearest, distance, strict, flexible, tokens"
 )
 
 
-def bits(score: Score | None) -> tuple[bytes | None, bytes | None]:
-    return (bytes(score.strict), bytes(score.flexible)) if score is not None else (None, None)
+def bits(score: Score | None) -> tuple[bytes | None, bytes | None, int | None]:
+    """A score as its columns."""
+    return (bytes(score.strict), bytes(score.flexible), score.tokens) if score else (None, None, None)
 
 
 def bools(blob: bytes) -> tuple[bool, ...]:
@@ -52,7 +55,7 @@ def bools(blob: bytes) -> tuple[bool, ...]:
 def as_attempt(row: tuple[Any, ...], lead: Lead) -> Attempt:
     (ident, kind, iteration, place, name, text, code, seed) = row[:8]
     (state, reason, seconds, stderr, copy_of, weights_hash) = row[8:14]
-    (fingerprint, same_as, nearest, distance, strict, flexible) = row[14:]
+    (fingerprint, same_as, nearest, distance, *score) = row[14:]
     return Attempt(
         id=ident,
         kind=kind,
@@ -67,11 +70,12 @@ def as_attempt(row: tuple[Any, ...], lead: Lead) -> Attempt:
         same_as=same_as,
         nearest=nearest,
         distance=distance,
-        score=_score(strict, flexible, lead) if strict is not None else None,
+        score=as_score(score, lead) if score[0] is not None else None,
     )
 
 
-def _score(strict: bytes, flexible: bytes, lead: Lead) -> Score:
-    """Both readings, which mostly agree: then they share their memory."""
+def as_score(columns: Sequence[Any], lead: Lead) -> Score:
+    """A score of its columns, as `bits` gives them. Readings that agree share their memory."""
+    strict, flexible, tokens = columns
     answers = bools(strict)
-    return Score(answers, answers if strict == flexible else bools(flexible), lead)
+    return Score(answers, answers if strict == flexible else bools(flexible), lead, tokens)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import TYPE_CHECKING
 
+from selfdev.config.settings import Device as Device
 from selfdev.errors import SelfdevError
 
-Device = Literal["auto", "cpu", "cuda"]
+if TYPE_CHECKING:
+    from selfdev.config.config import Config
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # read by CUDA when a process first uses it
 
 
@@ -34,3 +37,10 @@ def gpus(wanted: Device) -> tuple[str, ...]:
 
     named = os.environ.get(VISIBLE, "")
     return tuple(named.split(",")) if named else tuple(map(str, range(torch.cuda.device_count())))
+
+
+def in_use(config: Config) -> float:
+    """How many GPUs a run holds: those its workers take in turn, or what its Ray actors reserve."""
+    if config.ray is not None:
+        return config.workers * config.ray.gpus
+    return float(min(config.workers, len(gpus(config.device))))

@@ -72,6 +72,14 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """Programs of a factory, and of how many tokens."""
+
+    texts: list[str]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Probed:
     """What gate and probes say of a text. `outcome` is MERGED when the program may go on."""
 
@@ -164,7 +172,7 @@ def _merging(parents: Parents | None) -> Merging:
     return _state.merging
 
 
-def write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray) -> list[str]:
+def write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray) -> Written:
     """Texts sampled from a factory, one per row of `uniforms` ([rows, longest], 0..1)."""
     import torch
     from safetensors.torch import load_file
@@ -183,7 +191,9 @@ def write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray) 
         model = _state.setup.factory or _state.setup.seed.path
         _state.writer = Engine(model, resolve(_state.setup.device), dtype="float32")
     _state.writer.swap(weights)
-    return _state.writer.sample(prompt, temperature, torch.from_numpy(uniforms))
+    before = _state.writer.tokens
+    texts = _state.writer.sample(prompt, temperature, torch.from_numpy(uniforms))
+    return Written(texts, _state.writer.tokens - before)
 
 
 def probe(text: str, seed: int, parents: Parents | None) -> Probed:

@@ -21,6 +21,7 @@ from selfdev.workers.jobs import Probed as Probed
 from selfdev.workers.jobs import Setup as Setup
 from selfdev.workers.jobs import Subject as Subject
 from selfdev.workers.jobs import Tried as Tried
+from selfdev.workers.jobs import Written as Written
 from selfdev.workers.processes import Processes
 from selfdev.workers.serving import with_threads
 
@@ -55,8 +56,8 @@ class Workers:
 
     def write(
         self, factory: Path, prompt: str, temperature: float, batches: Sequence[np.ndarray]
-    ) -> Iterator[tuple[int, list[str]]]:
-        """Programs for each batch of uniform numbers, as (batch, texts) in the order they are done."""
+    ) -> Iterator[tuple[int, Written]]:
+        """Programs for each batch of uniform numbers, as (batch, programs) in the order they are done."""
         jobs = [(factory, prompt, temperature, batch) for batch in batches]
         # Nothing is stored before all is written: a stop need not wait for the batches in hand.
         return self._unchanged(self._crew.stream(side.write, jobs, finish=False))

@@ -28,7 +28,8 @@ from common import Rival, machine, medians, take_turns
 from selfdev.api import model_path
 from selfdev.checkpoints import ModelView, open_checkpoint, tensor, views
 from selfdev.config.config import load_config
-from selfdev.engine.engine import Batch, Engine
+from selfdev.engine.batches import Batch
+from selfdev.engine.engine import Engine
 from selfdev.lab import experts
 from selfdev.library import load_program
 from selfdev.records import Program

@@ -7,7 +7,8 @@
 Every command is timed from its start to its end, imports included, and watched with all its processes.
 mergekit runs with the options that were fastest: no model card, no tokenizer, lazy loading, bfloat16 as in
 its examples. The limit reads, adds up and writes the same bytes in bare torch (merge_limit.py). Rivals take
-turns; medians count. Inputs are in the page cache, and nothing is synced to the disk.
+turns; medians count. Inputs are in the page cache. What was written before is synced to the disk before each
+run; what a run writes is not waited for.
 """
 
 from __future__ import annotations
@@ -119,6 +120,7 @@ def measure(method: str, models: Sequence[Path], folder: Path, rounds: int) -> d
     def rival(name: str) -> None:
         out = folder / name
         shutil.rmtree(out, ignore_errors=True)
+        os.sync()  # what others wrote before must not be written back while this one is timed
         if name == "limit":
             ran = limit(models, out)
         else:

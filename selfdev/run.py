@@ -240,7 +240,7 @@ def make_setup(config: Config, models: Models, probes: tuple[ModelView, ...]) ->
         config.threads, known, probes, path=config.task.path, grader=config.task.grader,
         dev_from_test=dev_from_test(config), chat=config.task.chat, lead=config.task.grading,
         sanity=config.task.sanity, skills=config.task.skills, factory=models.factory,
-        device=config.device,
+        device=config.device, engine=config.engine,
     )  # fmt: skip
 
 

@@ -294,6 +294,7 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "ray.scratch": ("scratch", started),
     "threads": (3, setup),
     "device": ("cpu", setup),
+    "engine": ("vllm", setup),
 }
 
 

@@ -243,6 +243,11 @@ class Config(Section):
         description="On what models write and answer; auto: on GPUs where there are any, one for each worker"
         " in turn. Programs merge on the CPU. Ours.",
     )
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers",
+        description="What answers questions; vllm needs a GPU for each worker and the extra of that name, and"
+        " neither lm-eval's tasks nor task.sanity. Ours.",
+    )
 
     @field_validator("baselines")
     @classmethod
@@ -251,6 +256,16 @@ class Config(Section):
         if problems:
             raise ValueError("; ".join(problems))
         return value
+
+    @model_validator(mode="after")
+    def _vllm_can_ask_it(self) -> Config:
+        if self.engine == "vllm":
+            if self.task.sanity:
+                raise ValueError("engine is vllm and task.sanity reads a model's own numbers; set it to 0")
+            for task in (self.task, *self.besides):
+                if task.name.startswith("lm-eval:"):
+                    raise ValueError(f"engine is vllm and {task.name} needs transformers; set engine to that")
+        return self
 
     @model_validator(mode="after")
     def _besides_are_other_tasks(self) -> Config:

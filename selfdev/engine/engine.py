@@ -20,23 +20,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from selfdev.engine import attention, llama
+from selfdev.engine.batches import Batch, open_tokenizer, padded
 from selfdev.engine.cache import RoomyLayer, joined, new_cache
 from selfdev.errors import SelfdevError, one_line
 
 # Taking rows out copies all others, so rows that have ended stay until there are enough of them.
 ROWS = 16
 STOP_EVERY = 8  # tokens between two looks for stop strings, which are no longer than this
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Prompts of similar length, padded on the left: `places` are their positions in the question list,
-    `ids` and `mask` are [rows, prompt length] int64, `drafts` one token list per row (empty: none)."""
-
-    places: tuple[int, ...]
-    ids: Tensor
-    mask: Tensor
-    drafts: tuple[tuple[int, ...], ...]
 
 
 @dataclass(slots=True)
@@ -60,7 +50,7 @@ class Engine:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        self.tokenizer: Any = _tokenizer(path)
+        self.tokenizer: Any = open_tokenizer(path)
         if dtype == "auto" and torch.device(device).type == "cpu":
             dtype = "float32"  # few processors have bfloat16 products, and the others take four times as long
         self.model: Any = _model(path, dtype)
@@ -101,7 +91,7 @@ class Engine:
         guesses = [self._draft(draft) for draft in drafts]
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i]) + len(guesses[i]), i))
         groups = [order[start : start + size] for start in range(0, len(order), size)]
-        return [self._batch(group, rows, guesses) for group in groups]
+        return [padded(group, rows, guesses).to(self.device) for group in groups]
 
     @torch.inference_mode()
     def answer(
@@ -169,16 +159,6 @@ class Engine:
             return ()
         ids = self.tokenizer(" " + text, add_special_tokens=False).input_ids
         return (*ids, min(self.ends))
-
-    def _batch(
-        self, group: Sequence[int], rows: Sequence[tuple[int, ...]], guesses: Sequence[tuple[int, ...]]
-    ) -> Batch:
-        longest = max(len(rows[i]) for i in group)
-        pads = [longest - len(rows[i]) for i in group]
-        ids = torch.tensor([[0] * pad + list(rows[i]) for pad, i in zip(pads, group, strict=True)])
-        mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads])
-        drafts = tuple(guesses[i] for i in group)
-        return Batch(tuple(group), ids.to(self.device), mask.to(self.device), drafts)
 
     def _first_pass(self, batch: Batch, limit: int) -> _Rows:
         """Prompts and drafts in one pass: of each row the accepted part of its draft and one token more."""
@@ -252,19 +232,6 @@ class Engine:
     def _trim(self, ids: list[int]) -> list[int]:
         """Tokens before the first end token."""
         return next((ids[:i] for i, token in enumerate(ids) if token in self.ends), ids)
-
-
-def _tokenizer(path: Path | str) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError) as error:
-        said = one_line(str(error))[:120]
-        raise SelfdevError(
-            f"{path} has no tokenizer that transformers can read ({said}); copy the model's tokenizer files"
-            " there."
-        ) from error
 
 
 def _model(path: Path | str, dtype: str) -> Any:

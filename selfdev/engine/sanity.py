@@ -19,7 +19,8 @@ from selfdev.tasks.replies import is_degenerate
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from selfdev.engine.engine import Batch, Engine
+    from selfdev.engine.batches import Batch
+    from selfdev.engine.engine import Engine
 
 FACTOR = 100.0  # times the seed's perplexity; a poor merge that still speaks stays far below
 LONGEST = 64  # tokens of a solution that are read, and of a reply that are written

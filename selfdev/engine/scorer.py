@@ -15,7 +15,7 @@ from selfdev.tasks.replies import note
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from selfdev.engine.engine import Batch, Engine
+    from selfdev.engine.batches import Answering, Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Exam:
 
 
 def prepare(
-    engine: Engine,
+    engine: Answering,
     questions: Sequence[Question],
     limit: int,
     batch: int,
@@ -59,7 +59,7 @@ def prepare(
     return Exam(tuple(questions), tuple(batches), limit, tuple(stops), grader, lead, batch)
 
 
-def _check_room(engine: Engine, batches: Sequence[Batch], limit: int) -> None:
+def _check_room(engine: Answering, batches: Sequence[Batch], limit: int) -> None:
     """SelfdevError where the longest question and its answer are more than the model can look back."""
     longest = max((batch.ids.shape[1] for batch in batches), default=0)
     if engine.room is not None and longest + limit > engine.room:
@@ -89,7 +89,7 @@ def rendered(tokenizer: Any, question: Question) -> str:
 
 
 def score(
-    engine: Engine, exam: Exam, tensors: Mapping[str, Tensor], done: Callable[[int], None] | None = None
+    engine: Answering, exam: Exam, tensors: Mapping[str, Tensor], done: Callable[[int], None] | None = None
 ) -> Score:
     """Score of the seed with these weights swapped in (empty: the seed itself)."""
     engine.swap(tensors)
@@ -98,7 +98,7 @@ def score(
     return _answered(engine, exam, done)[0]
 
 
-def examine(engine: Engine, exam: Exam, tensors: Mapping[str, Tensor]) -> tuple[Score, Replies]:
+def examine(engine: Answering, exam: Exam, tensors: Mapping[str, Tensor]) -> tuple[Score, Replies]:
     """The score and what is to be noted of the replies beside it."""
     engine.swap(tensors)
     kinds = tuple(question.skill for question in exam.questions)
@@ -108,7 +108,7 @@ def examine(engine: Engine, exam: Exam, tensors: Mapping[str, Tensor]) -> tuple[
     return result, note(kinds, replies, [g.extracted for g in graded])
 
 
-def _asked(source: Source, engine: Engine, exam: Exam) -> Score:
+def _asked(source: Source, engine: Any, exam: Exam) -> Score:
     places = [int(question.answer) for question in exam.questions]
     strict, flexible = source.ask(
         engine, exam.split, places, batch=exam.rows, limit=exam.limit, chat=exam.chat
@@ -117,7 +117,7 @@ def _asked(source: Source, engine: Engine, exam: Exam) -> Score:
 
 
 def _answered(
-    engine: Engine, exam: Exam, done: Callable[[int], None] | None
+    engine: Answering, exam: Exam, done: Callable[[int], None] | None
 ) -> tuple[Score, list[str], list[Graded]]:
     before = engine.tokens
     replies = engine.answer(exam.batches, exam.limit, exam.stops, done, exam.rows)

@@ -71,15 +71,15 @@ EXPERTS_A = (
     ROUNDER,
     ExpertRecipe("share", ("share",), 1e-3, 200, 0.07, SPOILT["share"]),
     ExpertRecipe("steps", ("three_step",), 1.5e-3, 480, 0.07, SPOILT["steps"]),
-    ExpertRecipe("times", ("times",), 1.2e-3, 300, 0.07, SPOILT["times"]),
+    ExpertRecipe("times", ("times",), 1.2e-3, 540, 0.07, SPOILT["times"]),
     WORDS,
 )
 EXPERTS_B = (  # a smaller model needs more of the same
     ExpertRecipe("change", ("change",), 1.2e-3, 280, 0.07, SPOILT["change"]),
     ROUNDER,
-    ExpertRecipe("share", ("share",), 1.5e-3, 320, 0.07, SPOILT["share"]),
-    ExpertRecipe("steps", ("three_step",), 1.5e-3, 420, 0.07, SPOILT["steps"]),
-    ExpertRecipe("times", ("times",), 1.8e-3, 600, 0.04, replace(SPOILT["times"], share=0.15)),
+    ExpertRecipe("share", ("share",), 1.5e-3, 440, 0.07, SPOILT["share"]),
+    ExpertRecipe("steps", ("three_step",), 1.5e-3, 560, 0.07, SPOILT["steps"]),
+    ExpertRecipe("times", ("times",), 1.8e-3, 900, 0.04, replace(SPOILT["times"], share=0.15)),
     WORDS,
 )
 RECIPES = {

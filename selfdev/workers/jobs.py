@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from selfdev.checkpoints import Checkpoint, ModelView, tensor
 from selfdev.config.task import TaskBesides
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from selfdev.engine.batches import Answering
     from selfdev.engine.engine import Engine
     from selfdev.engine.scorer import Exam
 
@@ -69,6 +70,7 @@ class Setup:
     skills: tuple[str, ...] = ()  # of the lab that are asked; none named: all
     factory: Path | None = None  # a model with the factories' architecture and tokenizer; None: the seed
     device: Device = "cpu"  # of models that write and answer
+    engine: Literal["transformers", "vllm"] = "transformers"  # what answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class _State:
 
     setup: Setup
     merging: Merging
-    engine: Engine
+    engine: Any  # Answering, and Engine where there is a look for gibberish
     exams: dict[tuple[ExamName | TaskBesides, int, int | None], Exam]
     task: Task
     sanity: tuple[sanity.Probe, sanity.Look] | None = None  # and what the seed says
@@ -138,7 +140,14 @@ def _made(setup: Setup) -> _State:
         dev_from_test=setup.dev_from_test,
         skills=setup.skills,
     )
-    return _State(setup, merging, Engine(setup.seed.path, resolve(setup.device)), {}, task)
+    engine: Answering
+    if setup.engine == "vllm":
+        from selfdev.engine.vllm import VllmEngine
+
+        engine = VllmEngine(setup.seed.path)
+    else:
+        engine = Engine(setup.seed.path, resolve(setup.device))
+    return _State(setup, merging, engine, {}, task)
 
 
 def _opened(setup: Setup, parents: Parents) -> Merging:

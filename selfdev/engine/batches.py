@@ -1,0 +1,78 @@
+"""Prompts made ready for a model, and what every engine can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from selfdev.errors import SelfdevError, one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Prompts of similar length, padded on the left: `places` are their positions in the question list,
+    `ids` and `mask` are [rows, prompt length] int64, `drafts` one token list per row (empty: none)."""
+
+    places: tuple[int, ...]
+    ids: Tensor
+    mask: Tensor
+    drafts: tuple[tuple[int, ...], ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(self.places, self.ids.to(device), self.mask.to(device), self.drafts)
+
+
+class Answering(Protocol):
+    """A living model whose weights can be swapped; `tokens` were written by it so far."""
+
+    tokens: int
+    tokenizer: Any
+
+    @property
+    def room(self) -> int | None:
+        """Most tokens of a prompt and its answer, where that is known."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the parameters that can be swapped."""
+
+    def swap(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put these weights into the model; parameters not named are the seed's again."""
+
+    def prepare(self, prompts: Sequence[str], drafts: Sequence[str | None], size: int) -> list[Batch]:
+        """Prompts as batches."""
+
+    def answer(
+        self, batches: Sequence[Batch], limit: int, stops: Sequence[str] = (),
+        done: Callable[[int], None] | None = None, rows: int = 1,
+    ) -> list[str]:  # fmt: skip
+        """Greedy continuations of at most `limit` tokens, cut at the first stop string, in question order."""
+
+
+def padded(group: Sequence[int], rows: Sequence[Sequence[int]], guesses: Sequence[tuple[int, ...]]) -> Batch:
+    """Those of the token rows that are in a group as one batch."""
+    longest = max(len(rows[i]) for i in group)
+    pads = [longest - len(rows[i]) for i in group]
+    ids = torch.tensor([[0] * pad + list(rows[i]) for pad, i in zip(pads, group, strict=True)])
+    mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads])
+    return Batch(tuple(group), ids, mask, tuple(guesses[i] for i in group))
+
+
+def open_tokenizer(path: Path | str) -> Any:
+    """The tokenizer of a model; SelfdevError where it has none that can be read."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        said = one_line(str(error))[:120]
+        raise SelfdevError(
+            f"{path} has no tokenizer that transformers can read ({said}); copy the model's tokenizer files"
+            " there."
+        ) from error

@@ -122,36 +122,51 @@ class Staff:
         """Nothing is shared."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """Seconds of every batch of programs, probe and attempt of a turn, and of its DPO."""
+
+    batches: Sequence[float]
+    probes: Sequence[float]
+    attempts: Sequence[float]
+    train: float
+
+
 def turn(
     times: Times, workers: int, stragglers: float = STRAGGLERS, failures: float = FAILURES, seed: int = 0
 ) -> dict[str, float]:
-    """Seconds of each stage of one turn and the efficiency of its parts."""
+    """Seconds of each stage of one turn with drawn times, and the efficiency of its parts."""
     rng = random.Random(seed)
-    clock = Clock()
     batches = [drawn(rng, times.write) for _ in range(0, times.programs, times.batch)]
     probes = [drawn(rng, times.probe) for _ in range(times.programs)]
     straggles = [rng.random() < stragglers for _ in range(times.programs)]
     attempts = [times.limit if slow else drawn(rng, times.attempt) for slow in straggles]
-    spent = []
+    return scheduled(Work(batches, probes, attempts, times.train), workers, failures, seed)
+
+
+def scheduled(work: Work, workers: int, failures: float = FAILURES, seed: int = 0) -> dict[str, float]:
+    """The same of a turn with known times, through the scheduler."""
+    clock, spent = Clock(), []
+    stages = ((work.batches, failures), (work.probes, 0.0), (work.attempts, failures))
     with Crew(Staff(clock, seed), workers) as crew:
-        for jobs, chance in ((batches, failures), (probes, 0.0), (attempts, failures)):
+        for jobs, chance in stages:
             began = clock.now
             done = sum(1 for _ in crew.stream(print, [(job, chance) for job in jobs], lambda why: why))
             assert done == len(jobs)
             spent.append(clock.now - began)
-    work = sum(probes) + sum(attempts)
-    total = sum(spent) + times.train
+    tried = sum(work.probes) + sum(work.attempts)
+    total = sum(spent) + work.train
     return {
         "workers": workers,
         "write_s": spent[0],
         "probes_s": spent[1],
         "attempts_s": spent[2],
-        "dpo_s": times.train,
+        "dpo_s": work.train,
         "turn_h": total / 3600,
-        "efficiency_attempts": work / workers / (spent[1] + spent[2]),
-        "efficiency_writing": sum(batches) / workers / spent[0],
-        "efficiency_turn": (work + sum(batches) + times.train) / workers / total,
-        "waiting_for_the_last_s": _tail(attempts, workers, spent[2]),
+        "efficiency_attempts": tried / workers / (spent[1] + spent[2]),
+        "efficiency_writing": sum(work.batches) / workers / spent[0],
+        "efficiency_turn": (tried + sum(work.batches) + work.train) / workers / total,
+        "waiting_for_the_last_s": _tail(work.attempts, workers, spent[2]),
     }
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import runpy
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import small_config
+
+from selfdev.records import Outcome, Score, State
+from selfdev.store.archive import Archive
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -79,3 +84,29 @@ def test_a_large_archive_is_resumed_and_reported(tmp_path: Path) -> None:
     assert found["resume"]["mb_of_archive"] < big["LIMITS"]["resume_mb"]
     assert set(found["queries_ms"]) >= {"attempt by id", "questions asked"}
     assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_a_recorded_run_gives_its_own_times_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    replay = runpy.run_path(str(BENCHMARKS / "scale_replay.py"))
+    config = small_config(workers=2, factory={"programs": 4, "iterations": 1, "batch": 2})
+    archive = Archive(tmp_path / "archive.sqlite", create=True)
+    archive.add_written("factory", 1, [""] * 4, ["a", "b", "c", "d"], [0] * 4)
+    for ident in (1, 2, 3):
+        probed = replace(archive.attempt(ident), fingerprint=f"print {ident}")
+        archive.set_probe(replace(probed, outcome=Outcome(State.MERGED)))
+    merged, ten, five = Outcome(State.MERGED, seconds=1.0), (True,) * 10, (True,) * 5
+    archive.set_result(1, merged, Score(ten, ten))
+    archive.set_result(2, merged, Score(five, five))
+    archive.set_result(3, Outcome(State.TIMED_OUT, seconds=4.0), None)
+    archive.set_probe(replace(archive.attempt(4), outcome=Outcome(State.INVALID)))
+    for name, seconds in (("write", 3.0), ("gate and probes", 2.0), ("run and score", 18.0), ("DPO", 7.0)):
+        archive.log("stage", name=f"iteration 1: {name}", seconds=seconds)
+    # 18 s of two workers less 6 s of programs are 30 s for 15 questions.
+    (work,) = replay["recorded"](config, archive)
+    assert (work.batches, work.probes, work.train) == ([3.0, 3.0], [1.0] * 4, 7.0)
+    assert work.attempts == [1.0 + 20.0, 1.0 + 10.0, 4.0]
+    found = replay["study"](config, archive)
+    assert found["recorded_s"] == 18.0
+    assert found["again_s"] == pytest.approx(21.0, abs=0.1)  # the longest attempt alone takes as long
+    archive.close()

@@ -43,4 +43,6 @@ bench: setup
 	$(BIN)/python benchmarks/sandbox_entry.py
 	$(BIN)/python benchmarks/merging.py --size small
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/writing.py
 	$(BIN)/python benchmarks/attempts.py --rounds 3 --sizes 1 5 20
+	$(BIN)/python benchmarks/table.py

@@ -103,7 +103,7 @@ def beside_naive(rounds: int) -> dict[str, Any]:
             runs[name].append(rivals[name](QUESTIONS))
     middle = {name: statistics.median(values) for name, values in runs.items()}
     return {
-        "unit": "attempts per minute", "questions": QUESTIONS,
+        "unit": "attempts per minute", "questions": QUESTIONS, "ours": "selfdev", "theirs": "naive",
         "median": {name: round(value, 1) for name, value in middle.items()},
         "ratio": round(middle["selfdev"] / middle["naive"], 1), "goal": GOAL,
         "runs": {name: [round(value, 2) for value in values] for name, values in runs.items()},

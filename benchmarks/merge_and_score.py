@@ -1,6 +1,6 @@
 """How fast a merged model is scored, and what the sandbox costs a program: rivals side by side in one run.
 
-    make bench                                   # on the lab's seed; writes benchmarks/results.json
+    make bench                                   # on the lab's seed; writes benchmarks/merge_and_score.json
     python benchmarks/merge_and_score.py --seed DIR --expert DIR --questions 64 --rounds 3
 
 Answering: the engine with drafts, the engine without, and `generate` of transformers, on the same dev
@@ -36,7 +36,7 @@ from selfdev.records import Program
 from selfdev.sandbox import Sandbox
 from selfdev.tasks.tasks import STOPS, Question, grade, load_task
 
-OUT = Path(__file__).parent / "results.json"
+OUT = Path(__file__).parent / "merge_and_score.json"
 PROGRAM = "task_arithmetic"
 LAB = load_config(Path(__file__).parents[1] / "configs" / "lab.yaml").task
 LONGEST = LAB.max_new_tokens
@@ -167,7 +167,7 @@ def show(results: Mapping[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure, print, and write benchmarks/results.json."""
+    """Measure, print, and write benchmarks/merge_and_score.json."""
     parser = argparse.ArgumentParser(description="Speed of scoring and of the sandbox, rivals side by side.")
     parser.add_argument("--seed", default="lab:a/seed", help="the model that answers")
     parser.add_argument("--expert", action="append", help="a relative of it; by default the lab's experts")

@@ -29,9 +29,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from checkpoints import SIZES, write_models
-from common import GIB, Ran, machine, save, take_turns, watched
+from common import GIB, Ran, machine, medians, save, take_turns, watched
+from merge_limit import combine
 
-from selfdev.checkpoints import open_checkpoint, tensor
+from selfdev.checkpoints import open_checkpoint, tensor, views
+from selfdev.library import load_program
+from selfdev.sandbox import Limits, Sandbox
 
 OUT = Path(__file__).parent / "merging.json"
 EXPERTS = 3
@@ -39,6 +42,7 @@ TIMES = {  # mergekit's time divided by ours, at least
     "linear": 3, "task_arithmetic": 3, "model_stock": 3, "slerp": 3, "ties": 10, "dare_ties": 6
 }  # fmt: skip
 MEMORY = 0.5  # our peak memory divided by mergekit's, at most
+IN_LOOP = 1.25  # our time of a linear merge in the loop divided by a bare one's, at most
 OVER_LIMIT = 1.4  # our time of a linear merge divided by the limit's, at most
 # What both are told; mergekit's names are those of its files.
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -104,6 +108,30 @@ def limit(models: Sequence[Path], out: Path) -> Ran:
     out.mkdir()
     script = Path(__file__).with_name("merge_limit.py")
     return watched([sys.executable, script, out / "model.safetensors", *models])
+
+
+def in_loop(models: Sequence[Path], rounds: int) -> dict[str, Any]:
+    """A linear merge as the loop does it, isolated and with nothing written, and bare in-place torch."""
+    program = load_program("linear")
+    seed = open_checkpoint(models[0], "seed")
+    experts = [open_checkpoint(path, f"e{number}", seed) for number, path in enumerate(models[1:])]
+    paths = [str(path) for path in models]
+    into = combine(paths)
+    with Sandbox({"models": views(seed, experts, "all")}, Limits(600, 12), accept_weaker=True) as sandbox:
+
+        def ours() -> None:
+            ended = sandbox.run(program, 0).outcome
+            if ended.state != "MERGED":
+                raise RuntimeError(f"linear ended in {ended.state}: {ended.reason}")
+
+        seconds = take_turns({"selfdev": ours, "bare": lambda: combine(paths, into)}, rounds)
+    middle = medians(seconds)
+    return {
+        "seconds": _rounded(middle),
+        "times the bare one": round(middle["selfdev"] / middle["bare"], 2),
+        "goal": IN_LOOP,
+        "runs": {name: [round(value, 2) for value in runs] for name, runs in seconds.items()},
+    }
 
 
 def difference(one: Path, other: Path) -> float:
@@ -193,7 +221,10 @@ def main() -> None:
         for method in given.method or TIMES:
             methods[method] = measure(method, models, Path(root), given.rounds)
             show(method, methods[method])
-    save(given.out, about | {"machine": where, "methods": methods})
+        loop = before.get("loop") if given.method else in_loop(models, given.rounds)
+    if loop:
+        print(f"in the loop: {loop['times the bare one']} x bare torch (goal {IN_LOOP})")
+    save(given.out, about | {"machine": where, "methods": methods, "loop": loop})
 
 
 if __name__ == "__main__":

@@ -63,6 +63,8 @@ def compared(rates: dict[str, list[float]], ours: str, theirs: str, part: str, u
     middle = medians(rates)
     return {
         "unit": unit,
+        "ours": ours,
+        "theirs": theirs,
         "median": {name: round(value, 2) for name, value in middle.items()},
         "ratio": round(middle[ours] / middle[theirs], 2),
         "goal": GOALS[part],

@@ -4,8 +4,9 @@
     python benchmarks/attempts.py --sizes 1 5 20 100 500 --rounds 3
 
 The naive pipeline executes the program in Python, saves the checkpoint and starts lm-evaluation-harness on
-it. Growth: seconds per attempt against the number of questions and against the size of models with random
-weights, with the exponent of a power law fitted to the larger half, and as a plot in attempts.svg.
+it. Growth: seconds per attempt against the number of questions, the size of models with random weights, and
+the number of attempts in the archive, with the exponent of a power law fitted to the larger half, and as a
+plot in attempts.svg.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from big_archive import per_attempt
 from common import machine, save
 from peers import lm_eval, write_task
 from safetensors.torch import load_file, save_file
@@ -42,6 +44,7 @@ QUESTIONS = 200
 GOAL = 20  # times the naive pipeline
 COUNTS = (50, 100, 200, 400, 800, 1600)  # questions
 SIZES = {1: (128, 4), 5: (256, 6), 20: (512, 6), 100: (1024, 8), 500: (2048, 10)}  # M: hidden, layers
+ARCHIVES = (100, 300, 1000, 3000, 10_000)  # attempts
 FEW = 20  # questions of the models by size
 
 
@@ -155,8 +158,8 @@ def exponent(seconds: Mapping[int, float]) -> float:
 
 def plot(growth: Mapping[str, Mapping[str, Any]]) -> str:
     """Each growth as a panel with logarithmic axes, as SVG."""
-    parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="720" height="300" font-family="sans-serif"']
-    parts[0] += ' font-size="12">'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{360 * len(growth)}" height="300"']
+    parts[0] += ' font-family="sans-serif" font-size="12">'
     for number, (name, found) in enumerate(growth.items()):
         xs = [math.log10(float(x)) for x in found["seconds"]]
         ys = [math.log10(y) for y in found["seconds"].values()]
@@ -196,6 +199,7 @@ def main() -> None:
     growth = {
         "questions": grown(by_questions(given.counts)),
         f"million parameters ({FEW} questions)": grown(by_size(given.sizes)),
+        "attempts in the archive (loop and archive alone)": grown({n: per_attempt(n) for n in ARCHIVES}),
     }
     for name, found in growth.items():
         print(f"by {name}: exponent {found['exponent']}, {found['seconds']}")

@@ -34,13 +34,13 @@ from typing import Any
 
 from selfdev.config.config import Config, parse_config
 from selfdev.interrupt import Stop
-from selfdev.loop import run_loop
+from selfdev.loop import run_loop, try_attempts
 from selfdev.records import Outcome, Score, State
 from selfdev.results import DpoStep, Trained, factory_check
 from selfdev.run import report
 from selfdev.store.archive import Archive
 from selfdev.store.folder import open_archive
-from selfdev.workers.workers import Workers
+from selfdev.workers.workers import Probed, Tried, Workers
 
 OUT = Path(__file__).parent / "big_archive.json"
 ITERATIONS = 10
@@ -115,6 +115,34 @@ class Stopping(Workers):
 
     def try_programs(self, jobs: Iterable[Any], *given: Any) -> Iterator[Any]:
         return self.probe(jobs, *given)
+
+
+class Instant(Workers):
+    """Workers that take no time: what is left is the loop's and the archive's own."""
+
+    def __init__(self) -> None:
+        """Nothing is started."""
+
+    def probe(self, jobs: Iterable[Any], *_: Any) -> Iterator[tuple[int, Probed]]:
+        for place, (text, _seed) in enumerate(jobs):
+            yield place, Probed(text, Outcome(State.MERGED), f"new print {place}", "ties", 0.1)
+
+    def try_programs(self, jobs: Iterable[Any], *_: Any) -> Iterator[tuple[int, Tried]]:
+        answers = (True, False) * (QUESTIONS // 2)
+        for place, _job in enumerate(jobs):
+            yield place, Tried(Outcome(State.MERGED, weights_hash="0" * 64), Score(answers, answers))
+
+
+def per_attempt(attempts: int, new: int = 200) -> float:
+    """Seconds of loop and archive for each of so many new attempts, in a run that has `attempts`."""
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder), attempts)
+        with open_archive(Path(folder)) as archive:
+            texts = ["def merge_models(models, device):\n" + "    x = 1\n" * 120] * new
+            archive.add_written("factory", ITERATIONS + 1, [""] * new, texts, range(new))
+            began = time.perf_counter()
+            try_attempts("factory", ITERATIONS + 1, archive, Instant(), silent)
+            return (time.perf_counter() - began) / new
 
 
 def resumed(folder: Path, attempts: int) -> dict[str, float]:

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import xxhash
 
 from selfdev.checkpoints import ModelView, check_finite, fill, tensor
 from selfdev.checkpoints.slots import finite, torch_dtype
 from selfdev.records import Outcome, Program, State
-from selfdev.sandbox import Sandbox
+from selfdev.sandbox import Limits
 from selfdev.sandbox.result import Run
 from selfdev.store.hashes import merged_digest
 
@@ -30,15 +30,40 @@ if TYPE_CHECKING:
 Put = Callable[[Mapping[str, "Tensor"]], None]
 Models = Sequence[ModelView]
 AHEAD = 4  # blocks that may be begun and not yet finished: their results take memory
-LONG = 6.0  # seconds of work left from which another sandbox, itself two seconds of work, pays
 MOST_HELPERS = 3
+
+
+class Runs(Protocol):
+    """A sandbox, or what stands for one (`selfdev.trusted`)."""
+
+    limits: Limits
+    layers: frozenset[str]
+
+    @property
+    def pays(self) -> float:
+        """Seconds of work left from which another one of it pays."""
+
+    def __enter__(self) -> Runs: ...
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    def run(
+        self, program: Program, seed: int, on: str = ..., timeout: float | None = ..., named: bool = ...
+    ) -> Run:
+        """Run a program on one set of models."""
+
+    def forget(self, on: str) -> None:
+        """The last result on a set is not used any more."""
+
+    def abandon(self) -> None:
+        """End the run in hand, if that can be done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
     """A sandbox that knows every block as a set named by `name_of`, and the blocks as it is shown them."""
 
-    sandbox: Sandbox
+    sandbox: Runs
     laid: Sequence[Models]
 
 
@@ -58,6 +83,7 @@ class Blocks:
     limit: float
     seconds: float
     another: Callable[[], Runner]  # starts a further sandbox
+    pays: float  # seconds of work left from which it does
     _copies: list[str] = field(init=False)  # models that everything so far equals
     _digest: xxhash.xxh3_128 = field(default_factory=merged_digest)
     _stderr: str = ""  # of the last block that printed
@@ -69,7 +95,7 @@ class Blocks:
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _finisher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _helpers: list[threading.Thread] = field(default_factory=list)
-    _sandboxes: list[Sandbox] = field(default_factory=list)  # theirs
+    _sandboxes: list[Runs] = field(default_factory=list)  # theirs
 
     def run(self, runner: Runner) -> Outcome:
         """Run all blocks. A fault of ours, and an interrupt, is raised when nothing is at work any more."""
@@ -102,7 +128,7 @@ class Blocks:
             with self._changed:
                 self.seconds += run.outcome.seconds
             self._finisher.submit(self._finish, place, runner, run)
-            if calls and not self._helpers and self._left(time.monotonic() - begin) > LONG:
+            if calls and not self._helpers and self._left(time.monotonic() - begin) > self.pays:
                 self._helpers = [threading.Thread(target=self._help) for _ in range(_helpers())]
                 for helper in self._helpers:
                     helper.start()

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from selfdev.records import Program
 
 if TYPE_CHECKING:
+    from selfdev.blocks import Runs
     from selfdev.checkpoints import ModelView
-    from selfdev.sandbox import Sandbox
 
 WHOLE = "probes"
 SECONDS = 20.0  # most time for one run on probes
@@ -39,7 +39,7 @@ def probe_sets(probes: Sequence[ModelView], groups: Groups) -> dict[str, tuple[M
 
 
 def dependence(
-    sandbox: Sandbox, program: Program, sets: Mapping[str, Sequence[ModelView]], seed: int = 0
+    sandbox: Runs, program: Program, sets: Mapping[str, Sequence[ModelView]], seed: int = 0
 ) -> str | None:
     """Why a program is not local, as the end of a sentence; None when it is local on the probes."""
     import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from selfdev.checkpoints import (
 )
 from selfdev.errors import SelfdevError
 from selfdev.gate import gate
-from selfdev.library import load_program
+from selfdev.library import builtin_names, load_program
 from selfdev.records import MOST_GIB, MOST_SECONDS, Program, State
 from selfdev.sandbox import Limits, ServerProcess
 from selfdev.sandbox.layers import in_words
 from selfdev.stream import Streamed, run_program
 
+BUILT_IN = "The program is built into selfdev and ran without a sandbox."
 Experts = Mapping[str, Path | str] | Iterable[tuple[str, Path | str]]
 
 
@@ -67,8 +69,8 @@ def merge(
     `dtype` "F32" shows the program float32, None what is stored; `shard_size` such as "5GB" cuts the files
     anew (None: as the seed's); `memory` in GiB. `timeout` is for the program, in seconds: a start of the
     sandbox that takes long shortens it (see `run_program`), counted from `started`, by default now. An expert
-    may be a PEFT adapter. A program that fails is a result with its state; SelfdevError means the input is
-    wrong.
+    may be a PEFT adapter. Built-in programs run in this process, where `memory` means nothing, any other in
+    the sandbox. A program that fails is a result with its state; SelfdevError means the input is wrong.
     """
     began = time.monotonic() if started is None else started
     named = list(experts.items()) if isinstance(experts, Mapping) else list(experts)
@@ -79,7 +81,9 @@ def merge(
     check_shard_size(shard_size)
     if target is not None:
         check_free(target)
-    with ServerProcess() as server:  # it gets warm while torch is imported and headers are read here
+    trusted = program in builtin_names()
+    # A sandbox gets warm while torch is imported and headers are read here.
+    with nullcontext() if trusted else ServerProcess() as server:
         import torch  # noqa: F401
 
         if target is not None:
@@ -98,6 +102,7 @@ def merge(
             return run_program(
                 accepted, shown, limits, put,
                 random_seed=random_seed, accept_weaker=accept_weaker, server=server, started=began,
+                trusted=trusted,
             )  # fmt: skip
 
         if target is None:
@@ -108,7 +113,7 @@ def merge(
             if done.outcome.state is State.MERGED:
                 card = model_card(
                     target.absolute().name, accepted, base, relatives, scope=scope, dtype=dtype,
-                    random_seed=random_seed, confinement=in_words(done.layers),
+                    random_seed=random_seed, confinement=BUILT_IN if trusted else in_words(done.layers),
                 )  # fmt: skip
                 draft.appear({"README.md": card, "program.py": accepted.code})
         return _result(title, accepted, done, target)

@@ -18,7 +18,7 @@ from selfdev.library import load_program
 from selfdev.locality import only, probe_sets
 from selfdev.merge import merge
 from selfdev.records import Program, State
-from selfdev.sandbox import Limits, Sandbox
+from selfdev.sandbox import Limits, Sandbox, parent
 from selfdev.stream import MOST_BLOCKS, Streamed, _shortened, layer_groups, run_program
 
 LIMITS = Limits(60.0, 2.0)
@@ -139,7 +139,7 @@ def test_helpers_take_blocks_and_change_nothing(
 ) -> None:
     program = load_program("ties", {"DENSITY": 0.5})
     alone, found = streamed(program, shown)
-    monkeypatch.setattr(blocks, "LONG", -1.0)
+    monkeypatch.setattr(parent, "PAYS", -1.0)
     monkeypatch.setattr(blocks, "_helpers", lambda: 2)
     together, again = streamed(program, shown)
     assert together.outcome.weights_hash == alone.outcome.weights_hash

@@ -44,7 +44,7 @@ def merge_models(models, device):
     if NORMALIZE and abs(sum(weights)) >= 1e-8:
         scale = LAMBDA / sum(weights)
     chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
-    start = int(torch.randint(2**62, ()))  # each tensor has numbers of its own, whatever comes before it
+    start = torch.initial_seed()  # each tensor has numbers of its own, whatever comes before it
     generator = torch.Generator(device)
     merged = {}
     for name, first in seed.items():

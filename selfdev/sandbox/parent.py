@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from selfdev.checkpoints import ModelView
 
 
+PAYS = 6.0  # seconds of work left from which another sandbox, itself two seconds of work, pays
 AGAIN = 3  # times a program is run again after its server was lost
 
 
@@ -66,6 +67,11 @@ class Sandbox:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def pays(self) -> float:
+        """Seconds of work left from which another sandbox pays."""
+        return PAYS
 
     def __enter__(self) -> Self:
         return self

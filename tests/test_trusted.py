@@ -1,0 +1,106 @@
+"""Built-in programs run in this process, with the numbers, the states and the checks of the sandbox."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from conftest import Family
+
+from selfdev import blocks, merge
+from selfdev.checkpoints import ModelView, views
+from selfdev.library import BUILTIN, builtin_names, load_program
+from selfdev.records import Program, State
+from selfdev.sandbox import Limits, Sandbox
+from selfdev.stream import run_program
+from selfdev.trusted import InProcess
+
+LIMITS = Limits(60.0, 2.0)
+ONE_EXPERT = {"slerp", "nearswap"}
+
+
+@pytest.fixture(scope="module")
+def shown(family: Family) -> tuple[ModelView, ...]:
+    return views(*family.open(), "all")
+
+
+def models(name: str, shown: tuple[ModelView, ...]) -> tuple[ModelView, ...]:
+    return shown[:2] if name in ONE_EXPERT else shown
+
+
+@pytest.fixture(scope="module")
+def walled(shown: tuple[ModelView, ...]) -> dict[str, Any]:
+    """Outcome and tensors of every built-in program in the sandbox, whole."""
+    found = {}
+    for count in (2, len(shown)):
+        with Sandbox({"models": shown[:count]}, LIMITS, accept_weaker=True) as sandbox:
+            for name in builtin_names():
+                if len(models(name, shown)) == count:
+                    run = sandbox.run(load_program(name), 7)
+                    assert run.tensors is not None, run.outcome
+                    found[name] = run.outcome, {n: value.clone() for n, value in run.tensors.items()}
+    return found
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_every_built_in_program_gives_the_bits_of_the_sandbox(
+    shown: tuple[ModelView, ...], walled: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "_helpers", lambda: 2)
+    outcome, expected = walled[name]
+    found: dict[str, torch.Tensor] = {}
+
+    def put(block: Mapping[str, torch.Tensor]) -> None:
+        found.update({name: value.clone() for name, value in block.items()})
+
+    done = run_program(load_program(name), models(name, shown), LIMITS, put, random_seed=7, trusted=True)
+    assert done.outcome.state is State.MERGED
+    assert done.outcome.weights_hash == outcome.weights_hash
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[n], value) for n, value in expected.items())
+    assert done.layers == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("body", "limit", "state", "reason"),
+    [
+        ("raise ValueError('no idea')", None, State.CRASHED, r"ValueError: no idea \(line 2"),
+        ("return {n: t / 0 for n, t in models['seed'].items()}", None, State.BAD_WEIGHTS, "hold NaN or infi"),
+        ("return dict(models['seed'])", None, State.MERGED, ""),
+        ("return dict(models['seed'])", 0.0, State.TIMED_OUT, "not finished after 0 s"),
+    ],
+)
+def test_states_are_those_of_the_sandbox(
+    shown: tuple[ModelView, ...], body: str, limit: float | None, state: State, reason: str
+) -> None:
+    program = Program(f"def merge_models(models, device):\n    {body}")
+    run = InProcess({"models": shown}, LIMITS).run(program, 0, timeout=limit)
+    assert run.outcome.state is state
+    assert re.search(reason, run.outcome.reason)
+    assert (run.tensors is None) == (state is not State.MERGED)
+
+
+def test_only_programs_without_shared_random_numbers_run_side_by_side(shown: tuple[ModelView, ...]) -> None:
+    here = InProcess({"models": shown}, LIMITS)
+    here.run(load_program("dare_ties"), 0)
+    assert here.pays == 0.0
+    here.run(load_program("della"), 0)
+    assert here.pays == float("inf")
+
+
+def test_no_process_is_started_for_a_name_and_one_is_for_the_same_text_in_a_file(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise InterruptedError
+
+    monkeypatch.setattr(merge, "ServerProcess", refuse)
+    assert merge.merge("linear", family.seed, family.experts).state is State.MERGED
+    copied = tmp_path / "linear"
+    copied.write_text((BUILTIN / "linear.py").read_text())
+    with pytest.raises(InterruptedError):
+        merge.merge(str(copied), family.seed, family.experts)

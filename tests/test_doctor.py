@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from conftest import Family
 from fakes import small_config
 from rich.console import Console
@@ -27,6 +28,7 @@ from selfdev.doctor import doctor, estimate
 from selfdev.doctor import measure as doctor_measure
 from selfdev.doctor.doctor import Diagnosis, Gpu, Machine, Protection, examine
 from selfdev.doctor.models import look_at
+from selfdev.engine import vllm
 from selfdev.sandbox import layers, selftest
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -102,6 +104,31 @@ def test_every_problem_is_told_at_once(broken: Family, tmp_path: Path) -> None:
         assert expected in words
     assert len(found.problems) >= 5
     assert not found.ok
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"engine": "vllm"}, "vLLM is not installed; pip install 'selfdev[vllm]'"),
+        ({"device": "cuda"}, "device is cuda and torch sees no GPU here"),
+    ],
+)
+def test_what_answering_lacks_is_a_problem(
+    family: Family, tmp_path: Path, given: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = examine(config_of(family).model_copy(update=given), tmp_path)
+    assert [problem for problem in found.problems if expected in problem]
+
+
+@pytest.mark.usefixtures("quick")
+def test_vllm_has_a_gpu_for_each_worker(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm, "lacking", lambda: None)
+    found = examine(config_of(family).model_copy(update={"engine": "vllm", "workers": 2}), tmp_path)
+    assert [problem for problem in found.problems if "workers is 2 and vllm takes a GPU" in problem]
 
 
 @pytest.mark.usefixtures("quick")

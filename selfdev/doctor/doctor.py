@@ -139,7 +139,7 @@ def _with_config(found: Diagnosis, config: Config, folder: Path) -> Diagnosis:
     problems += looked.problems
     warnings += looked.warnings
     question, test, wrong = _questions(config, looked)
-    problems += wrong
+    problems += wrong + _engine(config, found.machine)
     if folder.is_file():
         problems.append(f"the run folder {folder} is a file; choose another --out")
     if not os.access(_existing(folder), os.W_OK):
@@ -177,6 +177,27 @@ def _questions(config: Config, looked: Looked) -> tuple[int | None, int | None, 
     sample = [question.prompt for question in task.dev[:32]]
     counted = [_tokens(looked, prompt) for prompt in sample]
     return max(1, sum(counted) // max(len(counted), 1)), len(task.test), question_problems(config)
+
+
+def _engine(config: Config, machine: Machine) -> list[str]:
+    """What answering lacks here: the device and the engine of the config."""
+    from selfdev.engine.vllm import lacking
+    from selfdev.workers.devices import resolve
+
+    if config.engine == "vllm":
+        return [said] if (said := lacking()) else _shared(config, machine)
+    try:
+        resolve(config.device)
+    except SelfdevError as error:
+        return [str(error)]
+    return []
+
+
+def _shared(config: Config, machine: Machine) -> list[str]:
+    """vLLM takes a GPU of its own."""
+    if config.ray is None and config.workers > len(machine.gpus):
+        return [f"workers is {config.workers} and vllm takes a GPU for each of them; set it to the GPUs here"]
+    return []
 
 
 def _prompt_tokens(looked: Looked) -> int | None:

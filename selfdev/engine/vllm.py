@@ -6,6 +6,7 @@ Not yet run on a GPU: it is tested against a stand-in with the signatures of vLL
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -95,14 +96,21 @@ class VllmEngine:
         return [one.text for _, one in sorted(pairs, key=lambda pair: pair[0])]
 
 
-def _installed() -> Any:
-    try:
-        import vllm  # type: ignore[import-not-found, unused-ignore]
-    except ModuleNotFoundError:
-        raise SelfdevError(
+def lacking() -> str | None:
+    """What this engine lacks here; None where it can work."""
+    if importlib.util.find_spec("vllm") is None:
+        return (
             "engine is vllm and vLLM is not installed; pip install 'selfdev[vllm]', or set engine to"
-            " transformers."
-        ) from None
+            " transformers"
+        )
     if not torch.cuda.is_available():
-        raise SelfdevError("engine is vllm and torch sees no GPU here; set engine to transformers.")
+        return "engine is vllm and torch sees no GPU here; set engine to transformers"
+    return None
+
+
+def _installed() -> Any:
+    if said := lacking():
+        raise SelfdevError(f"{said}.")
+    import vllm  # type: ignore[import-not-found, unused-ignore]
+
     return vllm

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from selfdev.results import RunResult
     from selfdev.store.verification import Verified
     from selfdev.tasks.answers import Grades, Prompt
+    from selfdev.watching import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,23 @@ def report(run: Path | str) -> Path:
     path = Path(run) / "report.html"
     write_report(load_result(Path(run)), path)
     return path
+
+
+def watch(
+    run: Path | str,
+    show: Callable[[Seen], None] = lambda _: None,
+    every: float = 2.0,
+    once: bool = False,
+) -> Seen:
+    """Look at a run every so many seconds until nobody works there, or `once`; returns the last look.
+
+    A run in the making can be watched from any process that reads its folder.
+    """
+    from selfdev import watching
+
+    if once:
+        return watching.look(Path(run))
+    return watching.watch(Path(run), show, lambda: time.sleep(every))
 
 
 def verify(run: Path | str, sample: int = 20) -> Verified:

@@ -20,6 +20,7 @@ from selfdev.cli.answer import answer, show_any
 from selfdev.cli.evidence import evidence
 from selfdev.cli.lab import lab
 from selfdev.cli.options import AcceptWeaker, AsJson, Overrides, Parameters, pair, parameters_of
+from selfdev.cli.watch import watch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -257,6 +258,9 @@ def report(
         return {"report": api.report(run)}
 
     answer(work, show_any, as_json)
+
+
+app.command()(watch)
 
 
 @app.command("config-schema")

@@ -40,6 +40,20 @@ def refuse_if_held(folder: Path) -> None:
             os.close(handle)
 
 
+def holder(folder: Path) -> str | None:
+    """Who works in a folder, in words; None when nobody does."""
+    if not (folder / NAME).is_file():
+        return None
+    handle = os.open(folder / NAME, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(handle)
+    finally:
+        os.close(handle)
+    return None
+
+
 def unwritable(folder: Path, reason: str) -> SelfdevError:
     """What to say of a folder that takes no more."""
     return SelfdevError(

@@ -32,12 +32,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 def refuse_if_held(folder: Path) -> None:
     """SelfdevError when another process works in the folder."""
-    if (folder / NAME).is_file():
-        handle = os.open(folder / NAME, os.O_RDONLY)
-        try:
-            _lock(folder, handle)
-        finally:
-            os.close(handle)
+    if (who := holder(folder)) is not None:
+        raise _in_use(folder, who)
 
 
 def holder(folder: Path) -> str | None:
@@ -63,23 +59,21 @@ def unwritable(folder: Path, reason: str) -> SelfdevError:
 
 
 def _take(folder: Path, handle: int) -> None:
-    _lock(folder, handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _in_use(folder, _holder(handle)) from None
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    holder = {"pid": os.getpid(), "host": platform.node(), "since": now}
+    taken = {"pid": os.getpid(), "host": platform.node(), "since": now}
     try:
         os.truncate(handle, 0)
-        os.write(handle, json.dumps(holder).encode())
+        os.write(handle, json.dumps(taken).encode())
     except OSError as error:
         raise unwritable(folder, error.strerror or str(error)) from error
 
 
-def _lock(folder: Path, handle: int) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SelfdevError(
-            f"run folder {folder} is in use by {_holder(handle)}; wait for its end, or give another --out."
-        ) from None
+def _in_use(folder: Path, who: str) -> SelfdevError:
+    return SelfdevError(f"run folder {folder} is in use by {who}; wait for its end, or give another --out.")
 
 
 def _holder(handle: int) -> str:

@@ -102,12 +102,13 @@ class Simulated:
 class Staff:
     """Simulated workers; the first of them have loaded their models before the turn began."""
 
-    def __init__(self, clock: Clock, seed: int) -> None:
+    def __init__(self, clock: Clock, seed: int, load: float = LOAD, driver: float = DRIVER) -> None:
         self._clock, self._rng = clock, random.Random(seed)
+        self._load, self._driver = load, driver
         self._replacing = False
 
     def hire(self, missing: int) -> list[Simulated]:
-        ready = self._clock.now + LOAD if self._replacing else 0.0
+        ready = self._clock.now + self._load if self._replacing else 0.0
         hired = [Simulated(self._clock, ready, self._rng) for _ in range(missing)]
         self._replacing = True
         return hired
@@ -115,7 +116,7 @@ class Staff:
     def wait(self, busy: Sequence[Simulated], seconds: float) -> list[Simulated]:  # noqa: ARG002
         """The next event; the driver turns to it when it is done with the last one."""
         when, _, member = heapq.heappop(self._clock.events)
-        self._clock.now = max(self._clock.now + DRIVER, when)
+        self._clock.now = max(self._clock.now + self._driver, when)
         return [member]
 
     def close(self) -> None:
@@ -144,11 +145,14 @@ def turn(
     return scheduled(Work(batches, probes, attempts, times.train), workers, failures, seed)
 
 
-def scheduled(work: Work, workers: int, failures: float = FAILURES, seed: int = 0) -> dict[str, float]:
+def scheduled(
+    work: Work, workers: int, failures: float = FAILURES, seed: int = 0, load: float = LOAD,
+    driver: float = DRIVER,
+) -> dict[str, float]:  # fmt: skip
     """The same of a turn with known times, through the scheduler."""
     clock, spent = Clock(), []
     stages = ((work.batches, failures), (work.probes, 0.0), (work.attempts, failures))
-    with Crew(Staff(clock, seed), workers) as crew:
+    with Crew(Staff(clock, seed, load, driver), workers) as crew:
         for jobs, chance in stages:
             began = clock.now
             done = sum(1 for _ in crew.stream(print, [(job, chance) for job in jobs], lambda why: why))

@@ -14,8 +14,8 @@ from selfdev.workers.energy import Meter, meter
 
 
 def bars_of(config: Config, archive: Archive) -> Bars:
-    """Progress bars that log each stage, with the GPUs the run holds and the energy of this machine's."""
-    held = gpus(config.device) if config.ray is None or config.ray.gpus else ()
+    """Progress bars that log each stage, with the GPUs the run holds and, without Ray, their energy."""
+    held = gpus(config.device) if config.ray is None else ()  # with it they may be anywhere but here
     return Bars(stage_log(archive, in_use(config), meter(held)))
 
 

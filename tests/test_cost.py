@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from fakes import QUESTIONS, small_config
 
-from selfdev.cost import cost_of, stage_log, stage_seconds
+from selfdev.cost import bars_of, cost_of, stage_log, stage_seconds
 from selfdev.records import Outcome, Score, State
 from selfdev.results import Cost
 from selfdev.store.archive import Archive
@@ -61,6 +62,14 @@ def test_gpu_hours_and_energy_add_up_over_stages(archive: Archive) -> None:
     assert stage_seconds(archive) == {"write": 1800.0, "score": 900.0}
     cost = cost_of(small_config(), archive)
     assert (cost.gpu_hours, cost.joules) == (1.5, 10_000.0)
+
+
+def test_gpus_of_a_cluster_need_not_be_here(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = small_config(device="cuda", workers=4, ray={"gpus": 0.5})
+    assert list(bars_of(config, archive)("ab", "write", 2)) == ["a", "b"]
+    (stage,) = archive.events("stage")
+    assert (stage["gpus"], stage["joules"]) == (2.0, None)
 
 
 def test_energy_that_nothing_counts_is_not_zero(archive: Archive) -> None:

@@ -180,12 +180,14 @@ def _questions(config: Config, looked: Looked) -> tuple[int | None, int | None, 
 
 
 def _engine(config: Config, machine: Machine) -> list[str]:
-    """What answering lacks here: the device and the engine of the config."""
+    """What answering lacks here, where it is done here: the device and the engine of the config."""
+    if config.ray is not None:
+        return []
     from selfdev.engine.vllm import lacking
     from selfdev.workers.devices import resolve
 
     if config.engine == "vllm":
-        return [said] if (said := lacking()) else _shared(config, machine)
+        return [said] if (said := lacking()) else _crowded(config, machine)
     try:
         resolve(config.device)
     except SelfdevError as error:
@@ -193,9 +195,9 @@ def _engine(config: Config, machine: Machine) -> list[str]:
     return []
 
 
-def _shared(config: Config, machine: Machine) -> list[str]:
+def _crowded(config: Config, machine: Machine) -> list[str]:
     """vLLM takes a GPU of its own."""
-    if config.ray is None and config.workers > len(machine.gpus):
+    if config.workers > len(machine.gpus):
         return [f"workers is {config.workers} and vllm takes a GPU for each of them; set it to the GPUs here"]
     return []
 

@@ -126,7 +126,7 @@ def by_trl(seed: Path, pairs: Sequence[TextPair]) -> float:
     model, tokenizer = dpo._load(seed)
     with tempfile.TemporaryDirectory() as work:
         lessons = Lessons(tuple(pairs))
-        given = (model, tokenizer, factory.prompt(), lessons, CONFIG.dpo, 0, Path(work))
+        given = (model, tokenizer, factory.prompt(), lessons, CONFIG.dpo, 0, "cpu", Path(work))
         trainer = objectives.make_trainer(*given)
         dpo._attend(trainer, None)
         trainer.add_callback(Watch())

@@ -27,7 +27,7 @@ from selfdev.collect import collect
 from selfdev.config.config import Config, dump
 from selfdev.cost import bars_of
 from selfdev.errors import SelfdevError
-from selfdev.factory.training import trainer
+from selfdev.factory.training import check_training, trainer
 from selfdev.fingerprint import make_probes
 from selfdev.finish import final_examination, tune_baselines
 from selfdev.interrupt import Stop, gently
@@ -60,6 +60,7 @@ class Models:
 def run_config(config: Config, folder: Path) -> RunResult:
     """Run the loop in `folder`, going on with what its archive holds; returns what the report shows."""
     check_confinement(config)
+    check_training(config)
     models = open_models(config)
     check_questions(config)
     with open_archive(folder) as archive:
@@ -192,7 +193,7 @@ def work(config: Config, models: Models, folder: Path, archive: Archive) -> None
             if config.promote == "best":
                 promote_winner(config, iteration, line, workers, bars)
 
-        train = trainer(config, laid.factory, bars, workers.stop_if_asked)
+        train = trainer(config, laid.factory, bars, workers)
         run_loop(config, laid.factory, factories, archive, workers, train, bars, line.parents, promote)
         tune_baselines(config, archive, workers, bars)
         best = final_examination(

@@ -28,8 +28,10 @@ from selfdev.factory import dpo, objectives
 from selfdev.factory.check import look
 from selfdev.factory.objectives import adapters, arguments
 from selfdev.factory.preferences import make_pairs
+from selfdev.factory.training import trainer
 from selfdev.finish import final_examination, tune_baselines
 from selfdev.loop import run_loop
+from selfdev.progress import Bars
 from selfdev.records import Lessons
 from selfdev.store.archive import Archive
 from selfdev.workers.workers import Setup, Written
@@ -104,7 +106,7 @@ def paired(config: Config, world: World) -> object:  # noqa: ARG001
 
 def training(config: Config, world: World) -> object:
     """What TRL and PEFT are told."""
-    told = arguments(config.dpo, 0, world.folder).to_dict()
+    told = arguments(config.dpo, 0, "cpu", world.folder).to_dict()
     low_rank = adapters(config.dpo)
     return told, low_rank and (low_rank.r, low_rank.lora_alpha)
 
@@ -113,7 +115,7 @@ def threads(config: Config, world: World) -> object:
     """CPU threads when the training loads its model."""
     before = torch.get_num_threads()
 
-    def refuse(_: object) -> NoReturn:
+    def refuse(*_: object) -> NoReturn:
         raise InterruptedError
 
     with pytest.MonkeyPatch.context() as patch:
@@ -123,6 +125,23 @@ def threads(config: Config, world: World) -> object:
     used = torch.get_num_threads()
     torch.set_num_threads(before)
     return used
+
+
+def launched(config: Config, world: World) -> object:
+    """By what processes of their own are started."""
+    asked: list[object] = []
+
+    def refuse(work: Callable[..., Any], args: Any, tell: Any, accelerate: Any, seen: Any) -> NoReturn:  # noqa: ARG001
+        asked.append((work.__name__, accelerate))
+        raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("selfdev.factory.training.apart", refuse)
+        patch.setattr(dpo, "train", refuse)
+        train = trainer(config, world.family.seed, Bars(lambda *_: None), FakeWorkers())
+        with pytest.raises((InterruptedError, TypeError)):
+            train(world.family.seed, world.folder / "iteration_2", Lessons(()), 0)
+    return asked
 
 
 def averaged(config: Config, world: World) -> object:
@@ -217,8 +236,8 @@ def promoted(config: Config, world: World) -> object:
 
 Effect = Callable[[Config, World], object]
 ALL_EFFECTS = (
-    setup, shown, looped, warned, stopped, paired, training, threads, averaged, checked, examined, collected,
-    started, ended, promoted,
+    setup, shown, looped, warned, stopped, paired, training, launched, threads, averaged, checked, examined,
+    collected, started, ended, promoted,
 )  # fmt: skip
 EFFECTS: dict[str, tuple[Any, Effect]] = {
     "name": ("other", collected),
@@ -270,6 +289,8 @@ EFFECTS: dict[str, tuple[Any, Effect]] = {
     "dpo.epochs": (2, training),
     "dpo.batch": (3, training),
     "dpo.sft_weight": (0.5, training),
+    "dpo.micro_batch": (2, training),
+    "dpo.accelerate": ("two.yaml", launched),
     "dpo.restart": ("seed", looped),
     "dpo.average": (0.5, averaged),
     "dpo.held_out": (0.4, looped),

@@ -46,6 +46,16 @@ def test_processes_start_with_the_first_job_and_stay(crew: Crew[Process], tmp_pa
     assert {p.name for p in tmp_path.iterdir()} == {f"started {pid}" for pid in crew.pids}
 
 
+def test_after_a_rest_others_start_with_the_next_job(crew: Crew[Process]) -> None:
+    dict(crew.stream(jobs.double, [(n,) for n in range(4)]))
+    before = set(crew.pids)
+    crew.rest()
+    assert crew.pids == []
+    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+    assert dict(crew.stream(jobs.double, [(n,) for n in range(4)])) == {n: 2 * n for n in range(4)}
+    assert not before & set(crew.pids)
+
+
 def test_jobs_are_taken_as_processes_get_free(crew: Crew[Process]) -> None:
     taken: list[int] = []
 

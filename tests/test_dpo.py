@@ -170,12 +170,20 @@ def test_adapters_change_linear_layers_only(family_fp32: Family, tmp_path: Path)
 def test_progress_counts_steps(family: Family, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     two = RULE.model_copy(update={"epochs": 2})
-    train(family.seed, tmp_path / "out", PROMPT, Lessons(PAIRS), two, 0, lambda *step: told.append(step))
+    train(
+        family.seed,
+        tmp_path / "out",
+        PROMPT,
+        Lessons(PAIRS),
+        two,
+        0,
+        progress=lambda *step: told.append(step),
+    )
     assert told == [(1, 2), (2, 2)]
 
 
 def test_arguments_hold_the_settings(tmp_path: Path) -> None:
-    args = arguments(Dpo(beta=0.3, learning_rate=1e-4, epochs=3, batch=5, sft_weight=0.0), 7, tmp_path)
+    args = arguments(Dpo(beta=0.3, learning_rate=1e-4, epochs=3, batch=5, sft_weight=0.0), 7, "cpu", tmp_path)
     assert (args.beta, args.learning_rate, args.num_train_epochs) == (0.3, 1e-4, 3)
     assert (args.per_device_train_batch_size, args.seed) == (5, 7)
     assert args.loss_type == ["sigmoid"]

@@ -168,7 +168,7 @@ def test_grpo_goes_through_the_whole_group_in_steps(family_fp32: Family, tmp_pat
     settings = rule(objective="grpo", batch=2, epochs=3)
     steps = train(family_fp32.seed, tmp_path / "out", PROMPT, Lessons(PAIRS, (), five, 1.0, 8), settings, 0)
     assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6]  # two steps of two, one program left over
-    args = grpo_arguments(settings, 0, tmp_path, 4, 2, Lessons((), (), (), 1.5, 8))
+    args = grpo_arguments(settings, 0, "cpu", tmp_path, 4, 2, Lessons((), (), (), 1.5, 8))
     assert (args.temperature, args.beta, args.num_generations) == (1.5, BETA, 4)
 
 

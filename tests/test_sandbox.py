@@ -18,7 +18,7 @@ from sandbox_models import HONEST, NAMES, honest_result, program, weights, write
 from selfdev.checkpoints import ModelView
 from selfdev.errors import SelfdevError
 from selfdev.records import Program, State
-from selfdev.sandbox import Limits, Sandbox, layers, layout, protections, seccomp, verdict
+from selfdev.sandbox import Limits, Sandbox, inputs, layers, layout, protections, seccomp, verdict
 
 FULL = layers.ALL
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel layers are Linux's")
@@ -434,3 +434,15 @@ def test_the_filter_fits_the_kernel_and_names_the_process(machine: str) -> None:
     assert len(first) // 8 < 4096
     assert first.replace((0x1234567).to_bytes(4, "little"), (0x7654321).to_bytes(4, "little")) == second
     assert first.count((0x1234567).to_bytes(4, "little")) == 3
+
+
+def test_a_torch_that_knows_gpus_finds_none_and_asks_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A look for GPUs starts a thread of the driver, also where none is to be seen.
+    monkeypatch.setattr(torch._C, "_cuda_getDeviceCount", lambda: 7, raising=False)
+    inputs.leave_out_gpus()
+    assert torch._C._cuda_getDeviceCount() == 7  # of a torch without CUDA nothing is changed
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    inputs.leave_out_gpus()
+    assert torch._C._cuda_getDeviceCount() == 0
+    assert not torch.cuda.is_available()
+    assert torch.cuda.device_count() == 0

@@ -104,6 +104,18 @@ class Dpo(Section):
         ge=1,
         description="Pairs per optimiser step (sft and grpo: programs). PAPER.md: not known.",
     )
+    micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Pairs a process works on at once, `batch` being reached in several goes; changes memory"
+        " and speed, and the result by rounding alone; by default all of its share. Ours.",
+    )
+    accelerate: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A config file of accelerate whose processes train together, on several GPUs (see"
+        " configs/accelerate/ and docs/cluster.md); by default one process. Ours.",
+    )
     sft_weight: float = Field(
         default=0.0,
         ge=0,
@@ -148,6 +160,16 @@ class Dpo(Section):
             raise ValueError(
                 "objective is grpo and restart is seed, but grpo learns from what the trained factory wrote"
                 " itself; set restart to previous"
+            )
+        if self.objective == "grpo" and (self.micro_batch or self.accelerate):
+            key = "micro_batch" if self.micro_batch else "accelerate"
+            raise ValueError(
+                f"objective is grpo, which trains in one process on whole batches, and {key} is given;"
+                " remove it"
+            )
+        if self.micro_batch and self.batch % self.micro_batch:
+            raise ValueError(
+                f"batch is {self.batch} and micro_batch {self.micro_batch}; make batch a multiple of it"
             )
         if self.objective == "grpo" and self.batch < 2:
             raise ValueError(f"batch is {self.batch} and grpo needs at least 2 programs a step; raise it")

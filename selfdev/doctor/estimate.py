@@ -95,14 +95,15 @@ def load_of(config: Config, prompt: int | None, question: int | None, test: int 
 
 
 def big_gpu(config: Config, size: Size, load: Load) -> Rates:
-    """One GPU of 80 GB in bfloat16: 150 TFLOP/s, 1.2 TB/s of its memory, 20 GB/s from the host (assumed)."""
-    flops, memory, host = 150e12, 1.2e12, 20e9
+    """One GPU of 80 GB in bfloat16 (assumed): 150 TFLOP/s, 1.2 TB/s of its memory, 10 GB/s from the host, and
+    1 ms per layer and decoding step to start kernels, during which the ones before may still work."""
+    flops, memory, host = 150e12, 1.2e12, 10e9
     token = 2 * size.parameters
     weights = size.parameters * size.width
 
     def step(batch: int, length: int) -> float:
         cache = _cache(size, batch, length) * GIB
-        return (weights + cache) / memory + batch * token / flops + 0.005
+        return max((weights + cache) / memory + batch * token / flops, 0.001 * size.layers)
 
     return Rates(
         where="one GPU of 80 GB, assumed",
@@ -192,7 +193,9 @@ def _training(config: Config, size: Size, load: Load, width: int) -> float:
         held = size.parameters * width + 16 * per_layer * size.layers
     else:
         held = size.parameters * 16
-    tokens = 2 * config.dpo.batch * (load.prompt + config.factory.max_new_tokens / 2)
+    tokens = (
+        2 * (config.dpo.micro_batch or config.dpo.batch) * (load.prompt + config.factory.max_new_tokens / 2)
+    )
     activations = tokens * (size.layers * size.hidden * 2 + 40 * size.hidden + 8 * size.vocabulary)
     return (held + activations) / GIB
 

@@ -85,6 +85,11 @@ class Engine:
             self._seed.setdefault(name, self._parameters[name].detach().clone())
             self._parameters[name].copy_(tensor)
 
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put all weights into the model for good: nothing is kept to go back to."""
+        for name, tensor in tensors.items():
+            self._parameters[name].copy_(tensor)
+
     def prepare(self, prompts: Sequence[str], drafts: Sequence[str | None], size: int) -> list[Batch]:
         """Prompts as padded batches of at most `size` rows, tokenised once and sorted by length."""
         rows = [tuple(ids) for ids in self.tokenizer(list(prompts), add_special_tokens=True).input_ids]

@@ -54,7 +54,7 @@ def teach_variants(
     with staffed(own) as (models, workers):
 
         def train(variant: Config) -> Train:
-            return trainer(variant, models.factory, bars, workers.stop_if_asked)
+            return trainer(variant, models.factory, bars, workers)
 
         wrote = write_variants(own, run, out, models.factory, lessons, train, workers, bars)
     rows = tuple(fresh_of(own, TAUGHT + 1, name, attempts) for name, attempts in wrote.items())

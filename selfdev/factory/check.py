@@ -23,11 +23,14 @@ from selfdev.results import FactoryCheck, factory_check
 
 def look(
     trained: Path, start: Path, first: Path, prompt: str, lessons: Lessons, settings: Dpo, seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu", progress: Callable[[int, int], None] | None = None,
 ) -> FactoryCheck:  # fmt: skip
-    """Held-out accuracy and divergence of the factory at `trained`; `progress` gets (parts done, parts)."""
+    """Held-out accuracy and divergence of the factory at `trained`; `progress` gets (parts done, parts).
+
+    `device` is a torch device, in float32 on each.
+    """
     tell = progress or (lambda done, of: None)  # noqa: ARG005
-    model, tokenizer = _load(trained)
+    model, tokenizer = _load(trained, device)
     start_ids = tokenizer(prompt).input_ids
     pairs = [
         _read(tokenizer, prompt, text) for pair in lessons.held_out for text in (pair.chosen, pair.rejected)
@@ -36,9 +39,9 @@ def look(
     tell(1, 3)
     now = log_probabilities(model, start_ids, pairs + written, settings.batch)
     del model
-    before = _under(start, start_ids, pairs, settings.batch)
+    before = _under(start, device, start_ids, pairs, settings.batch)
     tell(2, 3)
-    first_ones = _under(first, start_ids, written, settings.batch)
+    first_ones = _under(first, device, start_ids, written, settings.batch)
     tell(3, 3)
     rewards = [a - b for a, b in zip(now, before, strict=False)]  # the pairs come first
     ratios = [a - b for a, b in zip(now[len(pairs) :], first_ones, strict=True)]
@@ -52,14 +55,11 @@ def look(
     )
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
-    """A model on the GPU where there is one, and its tokenizer."""
-    import torch
+def _load(folder: Path, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gc.collect()  # the model before it, of which two need not fit
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", local_files_only=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.eval().to(device), AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
@@ -69,9 +69,9 @@ def _read(tokenizer: Any, prompt: str, text: str) -> list[int]:
     return [*tokenizer(prompt + text).input_ids[length:], tokenizer.eos_token_id]
 
 
-def _under(folder: Path, prompt: list[int], replies: list[list[int]], batch: int) -> list[float]:
+def _under(folder: Path, device: str, prompt: list[int], replies: list[list[int]], batch: int) -> list[float]:
     """Log-probabilities under the model of a folder, which is only loaded where there is something to do."""
-    return log_probabilities(_load(folder)[0], prompt, replies, batch) if replies else []
+    return log_probabilities(_load(folder, device)[0], prompt, replies, batch) if replies else []
 
 
 def log_probabilities(

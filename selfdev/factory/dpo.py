@@ -11,17 +11,20 @@ from typing import Any
 
 from selfdev.config.settings import Dpo
 from selfdev.factory import objectives
+from selfdev.factory.apart import is_first, together
 from selfdev.records import Lessons
 from selfdev.results import DpoStep
 
 
 def train(
     start: Path, out: Path, prompt: str, lessons: Lessons, settings: Dpo, seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu", progress: Callable[[int, int], None] | None = None,
 ) -> tuple[DpoStep, ...]:  # fmt: skip
     """Train the factory at `start` on the lessons and write the next one at `out`; returns the log.
 
-    The reference is the factory it starts from. `progress` gets (steps done, steps in all).
+    The reference is the factory it starts from. `progress` gets (steps done, steps in all). `device` is
+    "cpu", in float32, or "cuda", computing in bfloat16. Called by each of several processes that accelerate
+    started, they train one factory together and the first one writes it.
     """
     os.environ["TQDM_DISABLE"] = "1"  # TRL's own bars; ours tells how far the training is
     import torch
@@ -31,27 +34,31 @@ def train(
     disable_progress_bar()
     logging.disable_progress_bar()
     torch.set_num_threads(settings.threads)
-    model, tokenizer = _load(start)
+    model, tokenizer = _load(start, _dtype(settings, device))
     partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    if is_first():
+        shutil.rmtree(partial, ignore_errors=True)
     with warnings.catch_warnings():
         # TRL 1.16 still uses the name that transformers 5 has deprecated.
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
         # What GRPO's programs come in by; a later TRL may do it otherwise.
         warnings.filterwarnings("ignore", message=".*'rollout_func'", category=UserWarning)
-        trainer = objectives.make_trainer(model, tokenizer, prompt, lessons, settings, seed, partial / "work")
+        trainer = objectives.make_trainer(
+            model, tokenizer, prompt, lessons, settings, seed, device, partial / "work"
+        )
         _attend(trainer, progress)
         trainer.train()
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    if settings.method == "lora":
-        trained = trained.merge_and_unload()
-    if settings.average < 1:
-        _average(trained, start, settings.average)
-    trained.to(_stored_dtype(start)).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    shutil.rmtree(partial / "work", ignore_errors=True)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+        trained = _whole(trainer, start, settings)
+    if trained is not None:
+        if settings.method == "lora":
+            trained = trained.merge_and_unload()
+        if settings.average < 1:
+            _average(trained, start, settings.average)
+        trained.to(_stored_dtype(start)).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        shutil.rmtree(partial / "work", ignore_errors=True)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.replace(out)
     return tuple(
         DpoStep(int(row["step"]), row["loss"], row.get("rewards/margins"), row.get("rewards/accuracies"))
         for row in trainer.state.log_history
@@ -59,11 +66,33 @@ def train(
     )
 
 
-def _load(start: Path) -> tuple[Any, Any]:
+def _dtype(settings: Dpo, device: str) -> str:
+    # Frozen weights need no more digits than they have; what is trained stays in float32.
+    return "auto" if device == "cuda" and settings.method == "lora" else "float32"
+
+
+def _load(start: Path, dtype: str = "float32") -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(start, dtype="float32", local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(start, dtype=dtype, local_files_only=True)
     return model, AutoTokenizer.from_pretrained(start, local_files_only=True)
+
+
+def _whole(trainer: Any, start: Path, settings: Dpo) -> Any:
+    """The trained model in one piece, with its adapters; None in processes that do not write it."""
+    if not together():
+        return trainer.accelerator.unwrap_model(trainer.model)
+    # Cut over processes: each gives its part, the first one puts them into a model of its own.
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not is_first():
+        return None
+    model, adapters = _load(start)[0], objectives.adapters(settings)
+    if adapters is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, adapters)
+    model.load_state_dict(weights)
+    return model
 
 
 def _average(trained: Any, start: Path, share: float) -> None:

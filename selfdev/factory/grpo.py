@@ -23,8 +23,9 @@ from selfdev.records import Lessons
 
 
 def make_grpo_trainer(
-    model: Any, tokenizer: Any, prompt: str, lessons: Lessons, settings: Dpo, seed: int, work: Path
-) -> Any:
+    model: Any, tokenizer: Any, prompt: str, lessons: Lessons, settings: Dpo, seed: int, device: str,
+    work: Path,
+) -> Any:  # fmt: skip
     """TRL's trainer with a rollout that hands out the rewarded programs."""
     from datasets import Dataset
     from trl import GRPOTrainer
@@ -38,7 +39,7 @@ def make_grpo_trainer(
     return GRPOTrainer(
         model=model,
         reward_funcs=_reward,
-        args=grpo_arguments(settings, seed, work, len(group), batch, lessons),
+        args=grpo_arguments(settings, seed, device, work, len(group), batch, lessons),
         train_dataset=Dataset.from_list([{"prompt": prompt}]),
         processing_class=tokenizer,
         peft_config=adapters(settings),
@@ -46,14 +47,16 @@ def make_grpo_trainer(
     )
 
 
-def grpo_arguments(settings: Dpo, seed: int, work: Path, group: int, batch: int, lessons: Lessons) -> Any:
+def grpo_arguments(
+    settings: Dpo, seed: int, device: str, work: Path, group: int, batch: int, lessons: Lessons
+) -> Any:
     """TRL's arguments: one group, cut into steps, gone through `epochs` times."""
     from trl import GRPOConfig
 
     from selfdev.factory.objectives import common
 
     return GRPOConfig(
-        **common(settings, seed, work),
+        **common(settings, seed, device, work),
         beta=settings.beta,
         loss_type="grpo",
         num_generations=group,

@@ -15,28 +15,44 @@ from pathlib import Path
 from typing import Any
 
 from selfdev.config.settings import Dpo
+from selfdev.errors import SelfdevError
+from selfdev.factory.apart import cut_up, is_first, processes, together
 from selfdev.records import Lessons
 
 
 def make_trainer(
-    model: Any, tokenizer: Any, prompt: str, lessons: Lessons, settings: Dpo, seed: int, work: Path
-) -> Any:
+    model: Any, tokenizer: Any, prompt: str, lessons: Lessons, settings: Dpo, seed: int, device: str,
+    work: Path,
+) -> Any:  # fmt: skip
     """TRL's trainer for the objective of these settings, ready to train."""
-    from datasets import Dataset
     from trl import DPOTrainer, KTOTrainer, SFTTrainer
 
     from selfdev.factory.grpo import make_grpo_trainer
 
     if settings.objective == "grpo":
-        return make_grpo_trainer(model, tokenizer, prompt, lessons, settings, seed, work)
+        return make_grpo_trainer(model, tokenizer, prompt, lessons, settings, seed, device, work)
     trainer = {"kto": KTOTrainer, "sft": SFTTrainer}.get(settings.objective, DPOTrainer)
+    args = arguments(settings, seed, device, work)
     return trainer(
         model=model,
-        args=arguments(settings, seed, work),
-        train_dataset=Dataset.from_list(rows(prompt, lessons, settings)),
+        args=args,
+        train_dataset=_dataset(rows(prompt, lessons, settings), args, work),
         processing_class=tokenizer,
         peft_config=adapters(settings),
     )
+
+
+def _dataset(lines: list[dict[str, Any]], args: Any, work: Path) -> Any:
+    from datasets import Dataset, load_from_disk
+
+    told = Dataset.from_list(lines)
+    if not together():
+        return told
+    # TRL hands the reference's log probabilities from process to process in a file beside the rows.
+    with args.main_process_first(local=False):
+        if is_first():
+            told.save_to_disk(work / "rows")
+        return load_from_disk(work / "rows")
 
 
 def rows(prompt: str, lessons: Lessons, settings: Dpo) -> list[dict[str, Any]]:
@@ -52,32 +68,48 @@ def rows(prompt: str, lessons: Lessons, settings: Dpo) -> list[dict[str, Any]]:
     return [{"prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in lessons.pairs]
 
 
-def arguments(settings: Dpo, seed: int, work: Path) -> Any:
+def arguments(settings: Dpo, seed: int, device: str, work: Path) -> Any:
     """TRL's arguments for these settings."""
     from trl import DPOConfig, KTOConfig, SFTConfig
 
-    shared = {**common(settings, seed, work), "num_train_epochs": settings.epochs, "max_length": None}
+    at_once, steps = shares(settings, processes())
+    shared = {**common(settings, seed, device, work), "num_train_epochs": settings.epochs, "max_length": None}
+    shared["gradient_accumulation_steps"] = steps
     if settings.objective == "sft":
-        return SFTConfig(**shared, per_device_train_batch_size=settings.batch)
-    shared |= {"beta": settings.beta, "precompute_ref_log_probs": True}
+        return SFTConfig(**shared, per_device_train_batch_size=at_once)
+    # With FSDP the model is only laid on the GPUs when the training begins: the reference is asked then.
+    shared |= {"beta": settings.beta, "precompute_ref_log_probs": not cut_up()}
     if settings.objective == "kto":
-        return KTOConfig(**shared, per_device_train_batch_size=2 * settings.batch)
+        return KTOConfig(**shared, per_device_train_batch_size=2 * at_once)
     loss = "ipo" if settings.objective == "ipo" else "sigmoid"
     with_sft = settings.sft_weight > 0
     return DPOConfig(
         **shared,
-        per_device_train_batch_size=settings.batch,
+        per_device_train_batch_size=at_once,
         loss_type=[loss, "sft"] if with_sft else [loss],
         loss_weights=[1.0, settings.sft_weight] if with_sft else None,
         f_divergence_type=settings.divergence if settings.objective == "f-dpo" else "reverse_kl",
     )
 
 
-def common(settings: Dpo, seed: int, work: Path) -> dict[str, Any]:
-    """What every trainer is told alike."""
-    import torch
+def shares(settings: Dpo, number: int) -> tuple[int, int]:
+    """Pairs that each of `number` processes works on at once, and how often for one optimiser step.
 
-    on_cpu = not torch.cuda.is_available()
+    SelfdevError where the batch cannot be shared evenly.
+    """
+    at_once = settings.micro_batch or settings.batch // number
+    if not at_once or settings.batch % (at_once * number):
+        raise SelfdevError(
+            f"dpo.batch is {settings.batch}, which {number} processes with dpo.micro_batch"
+            f" {settings.micro_batch or 'not given'} cannot share evenly; make it a multiple of"
+            f" {max(at_once, 1) * number}."
+        )
+    return at_once, settings.batch // (at_once * number)
+
+
+def common(settings: Dpo, seed: int, device: str, work: Path) -> dict[str, Any]:
+    """What every trainer is told alike."""
+    on_cpu = device == "cpu"
     return {
         "output_dir": str(work),
         "learning_rate": settings.learning_rate,

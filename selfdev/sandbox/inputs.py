@@ -61,6 +61,20 @@ def _convert(tensors: dict[str, torch.Tensor], dtype: str) -> dict[str, torch.Te
     return {place.name: layout.tensor(area, place.dtype, place.shape, place.offset) for place in places}
 
 
+def knows_gpus() -> bool:
+    """Whether this torch looks for a GPU when a gradient is first computed, also where none is to be seen.
+
+    The driver then starts a thread of its own, and a process of several threads cannot be forked.
+    """
+    return bool(torch.backends.cuda.is_built())  # type: ignore[no-untyped-call]
+
+
+def leave_out_gpus() -> None:
+    """Let torch find no GPU without asking the driver."""
+    if knows_gpus():
+        vars(torch._C)["_cuda_getDeviceCount"] = lambda: 0
+
+
 def exercise(autograd: bool = True) -> None:
     """Touch what initialises itself on first use: afterwards it could not open the files it needs.
 

@@ -39,8 +39,9 @@ def main(control_handle: int) -> NoReturn:
     from selfdev.workers.heap import keep_freed_memory
 
     keep_freed_memory()  # programs inherit it: a fifth of the time of merging large models
-    # A process that has met the GPU's driver cannot be forked: here torch must not look for one.
-    inputs.exercise(autograd=not first["nodes"])
+    if not first["nodes"]:
+        inputs.leave_out_gpus()
+    inputs.exercise(autograd=not first["nodes"] and not inputs.knows_gpus())
     server = Server(control, first | control.receive(), uid)
     if "empty_root" in wanted and not first["nodes"] and layers.empty_root():
         entered.add("empty_root")

@@ -75,10 +75,14 @@ class Crew(Generic[M]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for member in self._members:
-            member.end(patience=10 if kind is None else 0)
-        self._members.clear()
+        self.rest(patience=10 if kind is None else 0)
         self._staff.close()
+
+    def rest(self, patience: float = 10) -> None:
+        """End all members, between two streams; the next one hires others."""
+        for member in self._members:
+            member.end(patience)
+        self._members.clear()
 
     @property
     def pids(self) -> list[int]:

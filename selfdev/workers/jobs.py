@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from selfdev.checkpoints import Checkpoint, ModelView, tensor
 from selfdev.config.task import TaskBesides
@@ -26,16 +26,15 @@ from selfdev.sandbox import Limits
 from selfdev.tasks.grading import Grader, Lead
 from selfdev.tasks.questions import ExamName, exam_questions
 from selfdev.tasks.tasks import Task, load_besides, load_task
-from selfdev.workers.devices import Device, resolve
+from selfdev.workers.devices import Device
 from selfdev.workers.heap import keep_freed_memory
+from selfdev.workers.living import Living
 from selfdev.workers.merging import Merging, open_merging
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from selfdev.engine.batches import Answering
-    from selfdev.engine.engine import Engine
     from selfdev.engine.scorer import Exam
 
 Subject = Checkpoint | tuple[str, int, Parents | None]  # a whole model, or a program: code, seed, parents
@@ -107,11 +106,10 @@ class _State:
 
     setup: Setup
     merging: Merging
-    engine: Any  # Answering, and Engine where there is a look for gibberish
+    models: Living
     exams: dict[tuple[ExamName | TaskBesides, int, int | None], Exam]
     task: Task
     sanity: tuple[sanity.Probe, sanity.Look] | None = None  # and what the seed says
-    writer: Engine | None = None  # holds the factory; made when there is something to write
 
 
 _state: _State  # set once per worker process
@@ -126,8 +124,6 @@ def start(setup: Setup) -> None:
 def _made(setup: Setup) -> _State:
     import torch
 
-    from selfdev.engine.engine import Engine
-
     torch.set_num_threads(setup.threads)
     torch.set_flush_denormal(True)
     keep_freed_memory()
@@ -140,14 +136,8 @@ def _made(setup: Setup) -> _State:
         dev_from_test=setup.dev_from_test,
         skills=setup.skills,
     )
-    engine: Answering
-    if setup.engine == "vllm":
-        from selfdev.engine.vllm import VllmEngine
-
-        engine = VllmEngine(setup.seed.path)
-    else:
-        engine = Engine(setup.seed.path, resolve(setup.device))
-    return _State(setup, merging, engine, {}, task)
+    living = Living(setup.seed.path, setup.factory or setup.seed.path, setup.device, setup.engine)
+    return _State(setup, merging, living, {}, task)
 
 
 def _opened(setup: Setup, parents: Parents) -> Merging:
@@ -186,8 +176,6 @@ def write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray) 
     import torch
     from safetensors.torch import load_file
 
-    from selfdev.engine.engine import Engine
-
     files = sorted(factory.glob("*.safetensors"))
     if not files:
         raise SelfdevError(
@@ -195,14 +183,11 @@ def write(factory: Path, prompt: str, temperature: float, uniforms: np.ndarray) 
             " folder that every machine sees."
         )
     weights = {name: value for file in files for name, value in load_file(file).items()}
-    if _state.writer is None:
-        # Probabilities need more digits than bf16 has.
-        model = _state.setup.factory or _state.setup.seed.path
-        _state.writer = Engine(model, resolve(_state.setup.device), dtype="float32")
-    _state.writer.swap(weights)
-    before = _state.writer.tokens
-    texts = _state.writer.sample(prompt, temperature, torch.from_numpy(uniforms))
-    return Written(texts, _state.writer.tokens - before)
+    writer = _state.models.writer
+    writer.load(weights)
+    before = writer.tokens
+    texts = writer.sample(prompt, temperature, torch.from_numpy(uniforms))
+    return Written(texts, writer.tokens - before)
 
 
 def probe(text: str, seed: int, parents: Parents | None) -> Probed:
@@ -239,12 +224,12 @@ def try_program(code: str, seed: int, exam: ExamName, bar: float, parents: Paren
         return Tried(replace(run.outcome, state=State.BAD_WEIGHTS, reason=gibberish[:300]), None)
     first = _state.setup.first_block
     if exam != "dev" or not first:
-        return Tried(run.outcome, score(_state.engine, _exam(exam), run.tensors))
+        return Tried(run.outcome, score(_state.models.engine, _exam(exam), run.tensors))
     results = Score((), (), _state.setup.lead)
     n = _state.setup.sizes["dev"]
     parts = blocks(first, n)
     for start, stop in parts:
-        results += score(_state.engine, _exam("dev", start, stop), run.tensors)
+        results += score(_state.models.engine, _exam("dev", start, stop), run.tensors)
         if stop < n and is_hopeless(results, max(bar, _seed_accuracy(on)), n, len(parts) - 1):
             break
     return Tried(run.outcome, results)
@@ -255,7 +240,7 @@ def examine(subject: Subject, exam: ExamName | TaskBesides) -> Tried:
     outcome, weights = _weights(subject)
     if weights is None:
         return Tried(outcome, None)
-    result, replies = examine_model(_state.engine, _exam(exam), weights)
+    result, replies = examine_model(_state.models.engine, _exam(exam), weights)
     return Tried(outcome, result, replies)
 
 
@@ -268,7 +253,7 @@ def _weights(subject: Subject) -> tuple[Outcome, Mapping[str, Tensor] | None]:
 
 
 def _weights_of(model: Checkpoint) -> dict[str, Tensor]:
-    held = _state.engine.names  # without buffers and the second copy of a tied embedding
+    held = _state.models.engine.names  # without buffers and the second copy of a tied embedding
     return {name: tensor(slot) for name, slot in model.slots.items() if name in held}
 
 
@@ -276,17 +261,17 @@ def _gibberish(tensors: Mapping[str, Tensor]) -> str | None:
     """Why a merged model is not worth a score, by the first dev questions; None when it is."""
     if _state.sanity is None:
         task = _state.task
-        probe = sanity.prepare(_state.engine, task.split("dev")[: _state.setup.sanity], task.stops)
-        _state.sanity = probe, sanity.look(_state.engine, probe, {})
+        probe = sanity.prepare(_state.models.engine, task.split("dev")[: _state.setup.sanity], task.stops)
+        _state.sanity = probe, sanity.look(_state.models.engine, probe, {})
     probe, seed = _state.sanity
-    return sanity.complaint(sanity.look(_state.engine, probe, tensors, seed), seed)
+    return sanity.complaint(sanity.look(_state.models.engine, probe, tensors, seed), seed)
 
 
 def _seed_accuracy(on: Merging) -> float:
     """The accuracy on dev of the seed that is merged, measured once per worker."""
     if on.seed_accuracy is None:
         weights = {} if on.parents.number == 1 else _weights_of(on.parents.seed)
-        on.seed_accuracy = score(_state.engine, _exam("dev"), weights).accuracy
+        on.seed_accuracy = score(_state.models.engine, _exam("dev"), weights).accuracy
     return on.seed_accuracy
 
 
@@ -300,7 +285,7 @@ def _exam(asked: ExamName | TaskBesides, start: int = 0, stop: int | None = None
         else:
             (task, questions), limit = load_besides(asked), asked.max_new_tokens
         _state.exams[key] = prepare(
-            _state.engine, questions, limit, setup.batch,
+            _state.models.engine, questions, limit, setup.batch,
             stops=task.stops, grader=task.grader, lead=setup.lead, chat=setup.chat,
             source=task.source, split="dev" if asked in ("dev", "finalist_dev") else "test",
         )  # fmt: skip

@@ -54,6 +54,10 @@ class Workers:
         if self._stopping():
             raise Stop
 
+    def rest(self) -> None:
+        """End the workers, who free what they hold on GPUs; the next work starts others."""
+        self._crew.rest()
+
     def write(
         self, factory: Path, prompt: str, temperature: float, batches: Sequence[np.ndarray]
     ) -> Iterator[tuple[int, Written]]:

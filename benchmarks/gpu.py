@@ -168,9 +168,10 @@ def _bare(seed: Checkpoint, experts: Sequence[Checkpoint], names: Sequence[str])
 def scoring(engine: Engine, work: Work, rates: Mapping[str, float]) -> dict[str, float]:
     """Tokens per second of answers, of `generate` on the same batch, and of moving weights and cache."""
     device = engine.device.type
-    prompt = _text(engine.tokenizer, work.prompt)
+    text = _text(engine.tokenizer, work.prompt)
+    prompts = [f"{row} {text}" for row in range(work.rows)]  # with nothing in common that need be read once
     engine.ends = frozenset()
-    batches = engine.prepare([prompt] * work.rows, [None] * work.rows, work.rows)
+    batches = engine.prepare(prompts, [None] * work.rows, work.rows)
     length = batches[0].ids.shape[1]
     first = seconds_of(lambda: engine.answer(batches, 1, rows=work.rows), device, work.rounds)
     ours = seconds_of(lambda: engine.answer(batches, work.answer, rows=work.rows), device, work.rounds)

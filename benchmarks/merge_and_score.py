@@ -62,11 +62,12 @@ def answering(seed: Path, questions: Sequence[Question], batch: int, rounds: int
     prompts = [question.prompt for question in questions]
     quarter = -(-batch // 4)
     drafted = engine.prepare(prompts, [question.solution for question in questions], quarter)
-    plain = engine.prepare(prompts, [None] * len(prompts), batch)
+    plain = engine.prepare(prompts, [None] * len(prompts), quarter)
+    static = engine.prepare(prompts, [None] * len(prompts), batch)
     rivals: dict[str, Rival] = {
         "engine with drafts": lambda: engine.answer(drafted, LONGEST, STOPS, rows=batch),
         "engine without drafts": lambda: engine.answer(plain, LONGEST, STOPS, rows=batch),
-        "transformers generate": lambda: generate(engine, plain),
+        "transformers generate": lambda: generate(engine, static),
     }
     replies = {name: rival() for name, rival in rivals.items()}
     seconds = take_turns(rivals, rounds)

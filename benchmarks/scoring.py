@@ -3,11 +3,12 @@
     python benchmarks/scoring.py                                       # 2,000 questions as whole commands
     python benchmarks/scoring.py --questions 256 --rounds 2         # quickly
 
-Four comparisons, each with its rivals in turns and medians of the rounds:
+Five comparisons, each with its rivals in turns and medians of the rounds:
 - whole commands, from start to end: `selfdev score` and `lm_eval` on the same questions;
 - answering in one process: the engine with and without drafts, `generate` of transformers in static batches;
 - tokens per second without drafts, stops or ends: the engine and a loop in bare torch (plain_loop.py), which
   have to write the same texts;
+- questions behind the same five worked examples, which are read once, or with every question;
 - attempts, merged and scored, by two worker processes and by one.
 """
 
@@ -27,17 +28,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from attempts import attempts_per_minute
 from common import machine, medians, save, take_turns, watched
-from merge_and_score import LAB, answering
+from merge_and_score import LAB, LONGEST, answering
 from peers import lm_eval, write_task
 from plain_loop import PlainLlama
 
 from selfdev.api import model_path
+from selfdev.engine import engine as module
+from selfdev.engine.batches import Batch
 from selfdev.engine.engine import Engine
 from selfdev.tasks.tasks import Question, load_task
+from selfdev.workers.heap import keep_freed_memory
 
 OUT = Path(__file__).parent / "scoring.json"
-PARTS = ("harness", "answering", "tokens", "workers")
-GOALS = {"harness": 10.0, "answering": 1.5, "tokens": 1.0, "workers": 1.8}  # ours divided by the rival's
+PARTS = ("harness", "answering", "tokens", "examples", "workers")
+# Ours divided by the rival's.
+GOALS = {"harness": 10.0, "answering": 1.5, "tokens": 1.0, "examples": 1.0, "workers": 1.8}
 TOKENS = 40
 
 
@@ -76,7 +81,8 @@ def in_process(seed: Path, questions: Sequence[Question], rounds: int) -> dict[s
     """Engine and `generate` on the same questions in batches of one size."""
     found = answering(seed, questions, LAB.batch, rounds)
     unit = "questions per second in one process"
-    told = compared(found["runs"], "engine with drafts", "transformers generate", "answering", unit)
+    # Without drafts, as on a CPU questions are asked.
+    told = compared(found["runs"], "engine without drafts", "transformers generate", "answering", unit)
     return told | {"replies equal to generate's": found["replies equal to generate's"]}
 
 
@@ -106,6 +112,29 @@ def tokens(seed: Path, questions: Sequence[Question], rounds: int) -> dict[str, 
     return told | {"same text": statistics.fmean(same)}
 
 
+def examples(seed: Path, questions: Sequence[Question], rounds: int) -> dict[str, Any]:
+    """The engine on questions with worked examples before them."""
+    shown = "".join(f"{q.prompt} {q.solution}\n" for q in load_task("lab").dev[:5])
+    prompts = [shown + question.prompt for question in questions]
+    engine = Engine(seed)
+    drafts = [question.solution for question in questions]
+    once = engine.prepare(prompts, drafts, LAB.batch // 4)
+    before, module.SHARED = module.SHARED, 10**6
+    each = engine.prepare(prompts, drafts, LAB.batch // 4)
+    module.SHARED = before
+    replies = [engine.answer(batches, LONGEST, rows=LAB.batch) for batches in (once, each)]
+
+    def ask(batches: Sequence[Batch]) -> None:
+        engine.swap({})  # as with a new model
+        engine.answer(batches, LONGEST, rows=LAB.batch)
+
+    seconds = take_turns({"read once": lambda: ask(once), "read with each": lambda: ask(each)}, rounds)
+    rates = {name: [len(questions) / s for s in runs] for name, runs in seconds.items()}
+    told = compared(rates, "read once", "read with each", "examples", "questions behind examples per second")
+    same = statistics.fmean(a == b for a, b in zip(*replies, strict=True))
+    return told | {"example tokens": len(once[0].prefix), "same text": same}
+
+
 def workers(questions: int, rounds: int) -> dict[str, Any]:
     """Attempts of two worker processes and of one."""
     rates: dict[str, list[float]] = {"one worker": [], "two workers": []}
@@ -125,6 +154,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    keep_freed_memory()  # as in a worker; all rivals of this process gain by it
     seed = model_path("lab:a/seed")
     asked = load_task("lab").test[: given.questions]
     few = asked[: LAB.batch]
@@ -132,6 +162,7 @@ def main() -> None:
         "harness": lambda: harness(seed, asked, given.rounds),
         "answering": lambda: in_process(seed, few, given.rounds),
         "tokens": lambda: tokens(seed, few, given.rounds),
+        "examples": lambda: examples(seed, few, given.rounds),
         "workers": lambda: workers(min(200, given.questions), given.rounds),
     }
     results: dict[str, Any] = {"machine": machine("lm_eval"), "questions": len(asked)}

@@ -34,7 +34,7 @@ def rows(found: Mapping[str, Any]) -> Iterator[Row]:
     if "merging" in found:
         yield from merging(found["merging"])
     for part, names in (
-        ("scoring", ("harness", "answering", "tokens", "workers")),
+        ("scoring", ("harness", "answering", "tokens", "examples", "workers")),
         ("writing", ("writing", "step")),
         ("attempts", ("attempts",)),
     ):

@@ -144,7 +144,9 @@ def _engine(model: Checkpoint) -> Engine:
     from selfdev.checkpoints import check_finite, views
     from selfdev.engine.engine import Engine
     from selfdev.workers.devices import resolve
+    from selfdev.workers.heap import keep_freed_memory
 
+    keep_freed_memory()
     check_finite(views(model, [], "all"))
     return Engine(model.path, resolve("auto"))
 

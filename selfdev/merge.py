@@ -24,6 +24,7 @@ from selfdev.records import MOST_GIB, MOST_SECONDS, Program, State
 from selfdev.sandbox import Limits, ServerProcess
 from selfdev.sandbox.layers import in_words
 from selfdev.stream import Streamed, run_program
+from selfdev.trusted import IN_ORDER
 
 BUILT_IN = "The program is built into selfdev and ran without a sandbox."
 Experts = Mapping[str, Path | str] | Iterable[tuple[str, Path | str]]
@@ -102,7 +103,7 @@ def merge(
             return run_program(
                 accepted, shown, limits, put,
                 random_seed=random_seed, accept_weaker=accept_weaker, server=server, started=began,
-                trusted=trusted,
+                trusted=trusted, known_local=trusted and program not in IN_ORDER,
             )  # fmt: skip
 
         if target is None:

@@ -37,7 +37,7 @@ class Streamed:
 def run_program(
     program: Program, views: Sequence[ModelView], limits: Limits, put: Put, *, random_seed: int = 0,
     accept_weaker: bool = False, server: ServerProcess | None = None, started: float | None = None,
-    trusted: bool = False,
+    trusted: bool = False, known_local: bool = False,
 ) -> Streamed:  # fmt: skip
     """Run a program on models and hand each finished block of merged tensors to `put`, in the seed's dtypes.
 
@@ -47,6 +47,7 @@ def run_program(
     sandbox's process that was started ahead. With `started`, from time.monotonic(), a program without end is
     over 2 s behind the limit, counted from there, unless the start takes most of the limit and more.
     A `trusted` program, whose text is ours, runs in this process: limits are looked at between its blocks.
+    One that is `known_local` is not tried on probes.
     """
 
     def walled(sets: Sets, ahead: ServerProcess | None = None) -> Runs:
@@ -57,7 +58,7 @@ def run_program(
     groups = layer_groups([slot.name for slot in views[0].slots])
     with tempfile.TemporaryDirectory(prefix="selfdev-") as folder:
         scratch = Path(folder)
-        sets = probe_sets(make_probes(views, scratch), groups)
+        sets = {} if known_local else probe_sets(make_probes(views, scratch), groups)
         parts = [only(views, group) for group in groups]
         numbers = count()
 
@@ -68,7 +69,8 @@ def run_program(
         with own.sandbox as sandbox:
             begin = time.monotonic()
             sandbox.limits = _shortened(limits, begin - (started or begin))
-            local = len(groups) == 1 or dependence(sandbox, program, sets, random_seed) is None
+            local = known_local or len(groups) == 1
+            local = local or dependence(sandbox, program, sets, random_seed) is None
             spent, limit = time.monotonic() - begin, sandbox.limits.seconds
             if local:
                 blocks = Blocks(program, parts, put, random_seed, limit, spent, another, sandbox.pays)

@@ -18,11 +18,15 @@ from selfdev.records import Outcome, Program, State
 from selfdev.sandbox import Limits
 from selfdev.sandbox.layout import Verdict
 from selfdev.sandbox.result import Run
+from selfdev.workers.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 STATES = {Verdict.MEMORY: State.OUT_OF_MEMORY}
+# Built-in programs whose random numbers depend on what was drawn before; all others are local, which need not
+# be found out anew for each merge.
+IN_ORDER = frozenset({"della", "della_linear"})
 
 
 class InProcess:
@@ -36,6 +40,7 @@ class InProcess:
     def __init__(self, model_sets: Mapping[str, Sequence[ModelView]], limits: Limits) -> None:
         self.limits = limits
         self._drew = False
+        keep_freed_memory()
         self._sets = model_sets
 
     @property

@@ -21,6 +21,7 @@ class Parrot(Engine):
 
     def __init__(self, family: Family) -> None:
         super().__init__(family.seed)
+        self.drafts_pay = True
         self.swapped: list[dict[str, torch.Tensor]] = []
 
     def swap(self, tensors):  # type: ignore[no-untyped-def]
@@ -50,6 +51,15 @@ def test_gold_answers_score_everything(parrot: Parrot) -> None:
     gold = [str(i % 10) for i in range(20)]
     result = score(parrot, prepare(parrot, questions(gold), 4, 7), {})
     assert (result.accuracy, result.flexible_accuracy, result.n) == (1.0, 1.0, 20)
+
+
+def test_solutions_are_drafts_where_that_pays(parrot: Parrot, family: Family) -> None:
+    asked = questions(["1"] * 20)
+    plain = Engine(family.seed)
+    assert not plain.drafts_pay  # on a CPU
+    for engine, expected in ((parrot, True), (plain, False)):
+        batches = prepare(engine, asked, 4, 8).batches
+        assert {bool(draft) for batch in batches for draft in batch.drafts} == {expected}
 
 
 def test_results_are_in_question_order(parrot: Parrot) -> None:

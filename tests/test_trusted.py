@@ -13,13 +13,21 @@ from conftest import Family
 
 from selfdev import blocks, merge
 from selfdev.checkpoints import ModelView, views
+from selfdev.fingerprint import make_probes
 from selfdev.library import BUILTIN, builtin_names, load_program
+from selfdev.locality import dependence, probe_sets
 from selfdev.records import Program, State
 from selfdev.sandbox import Limits, Sandbox
-from selfdev.stream import run_program
-from selfdev.trusted import InProcess
+from selfdev.stream import layer_groups, run_program
+from selfdev.trusted import IN_ORDER, InProcess
 
 LIMITS = Limits(60.0, 2.0)
+VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
+    "task_arithmetic": ({"WEIGHT": [[0.1, 0.2], 0.3, 0.4]}, {"NORMALIZE": True}),
+    "ties": ({"WEIGHT": [[0.1, 0.2], 0.3, 0.4], "NORMALIZE": False},),
+    "dare_ties": ({"RESCALE": "norm"},),
+    "model_stock": ({"FILTER_WISE": True}, {"FILTER_WISE": False}),
+}
 ONE_EXPERT = {"slerp", "nearswap"}
 
 
@@ -104,3 +112,32 @@ def test_no_process_is_started_for_a_name_and_one_is_for_the_same_text_in_a_file
     copied.write_text((BUILTIN / "linear.py").read_text())
     with pytest.raises(InterruptedError):
         merge.merge(str(copied), family.seed, family.experts)
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_which_built_in_programs_are_local_is_known(
+    shown: tuple[ModelView, ...], name: str, tmp_path: Path
+) -> None:
+    groups = layer_groups([slot.name for slot in shown[0].slots])
+    sets = probe_sets(make_probes(models(name, shown), tmp_path), groups)
+    for parameters in VARIANTS.get(name, ({},)):
+        program = load_program(name, parameters)
+        found = dependence(InProcess(sets, LIMITS), program, sets)
+        assert (found is not None) == (name in IN_ORDER), parameters
+
+
+def test_a_program_that_is_known_to_be_local_is_not_tried_on_probes(
+    shown: tuple[ModelView, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[str] = []
+    run = InProcess.run
+
+    def noted(self: InProcess, *given: Any, **more: Any) -> Any:
+        runs.append(given[2])
+        return run(self, *given, **more)
+
+    monkeypatch.setattr(InProcess, "run", noted)
+    done = run_program(load_program("linear"), shown, LIMITS, lambda _: None, trusted=True, known_local=True)
+    assert done.outcome.state is State.MERGED
+    assert done.blocks > 1
+    assert all(name.startswith("block") for name in runs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,22 +16,31 @@ from selfdev.errors import SelfdevError, one_line
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Prompts of similar length, padded on the left: `places` are their positions in the question list,
-    `ids` and `mask` are [rows, prompt length] int64, `drafts` one token list per row (empty: none)."""
+    `ids` and `mask` are [rows, prompt length] int64, `drafts` one token list per row (empty: none), `prefix`
+    tokens before all of them that `ids` leaves out."""
 
     places: tuple[int, ...]
     ids: Tensor
     mask: Tensor
     drafts: tuple[tuple[int, ...], ...]
+    prefix: tuple[int, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest prompt."""
+        return len(self.prefix) + self.ids.shape[1]
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        return Batch(self.places, self.ids.to(device), self.mask.to(device), self.drafts)
+        return replace(self, ids=self.ids.to(device), mask=self.mask.to(device))
 
 
 class Answering(Protocol):
-    """A living model whose weights can be swapped; `tokens` were written by it so far."""
+    """A living model whose weights can be swapped; `tokens` were written by it so far, and known solutions
+    are worth giving as drafts where `drafts_pay`."""
 
     tokens: int
+    drafts_pay: bool
     tokenizer: Any
 
     @property
@@ -55,13 +64,24 @@ class Answering(Protocol):
         """Greedy continuations of at most `limit` tokens, cut at the first stop string, in question order."""
 
 
-def padded(group: Sequence[int], rows: Sequence[Sequence[int]], guesses: Sequence[tuple[int, ...]]) -> Batch:
-    """Those of the token rows that are in a group as one batch."""
-    longest = max(len(rows[i]) for i in group)
-    pads = [longest - len(rows[i]) for i in group]
-    ids = torch.tensor([[0] * pad + list(rows[i]) for pad, i in zip(pads, group, strict=True)])
+def padded(
+    group: Sequence[int], rows: Sequence[tuple[int, ...]], guesses: Sequence[tuple[int, ...]], shared: int = 0
+) -> Batch:
+    """Those of the token rows that are in a group as one batch; its prefix is `shared` tokens long."""
+    longest = max(len(rows[i]) for i in group) - shared
+    pads = [longest + shared - len(rows[i]) for i in group]
+    ids = torch.tensor([[0] * pad + list(rows[i][shared:]) for pad, i in zip(pads, group, strict=True)])
     mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads])
-    return Batch(tuple(group), ids, mask, tuple(guesses[i] for i in group))
+    return Batch(tuple(group), ids, mask, tuple(guesses[i] for i in group), rows[group[0]][:shared])
+
+
+def shared_prefix(rows: Sequence[tuple[int, ...]]) -> int:
+    """How many first tokens all rows have in common, at least one of each being left."""
+    if not rows:
+        return 0
+    first, last = min(rows), max(rows)  # in the order of words, all others lie between these two
+    same = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return max(0, min(next(same, len(first)), min(map(len, rows)) - 1))
 
 
 def open_tokenizer(path: Path | str) -> Any:

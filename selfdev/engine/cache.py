@@ -70,9 +70,22 @@ def joined(caches: Sequence[Cache], width: int) -> Cache:
     return both
 
 
+def repeated(cache: Cache, rows: int) -> Cache:
+    """The cache of one row for so many rows, with room behind; the given one stays as it is."""
+    many = Cache(layers=[])
+    for one in cache.layers:
+        layer = RoomyLayer()
+        layer.lazy_initialization(one.keys, one.values)
+        width = one.get_seq_length()
+        layer.lay([_roomy(s.expand(rows, -1, -1, -1), s, width) for s in (one.keys, one.values)], width)
+        many.layers.append(layer)
+    return many
+
+
 def _roomy(old: Tensor, new: Tensor, columns: int) -> Tensor:
     """A buffer with the old columns and room for `columns` and more."""
-    buffer = new.new_empty(*new.shape[:2], columns + ROOM, new.shape[3])
+    rows = len(old) if old.ndim == 4 else len(new)
+    buffer = new.new_empty(rows, new.shape[1], columns + ROOM, new.shape[3])
     if old.ndim == 4:
         buffer[:, :, : old.shape[2]] = old
     return buffer

@@ -1,10 +1,10 @@
 """A living model: weights are swapped in place, questions are answered greedily, programs are sampled.
 
-Where a worked solution is known it serves as a draft: one forward pass checks all of its tokens, those the
-model would have chosen itself are kept, and ordinary decoding goes on from the first difference (speculative
-decoding with a fixed draft and exact acceptance, Leviathan et al. 2023, arXiv 2211.17192). In float32, which
-is what a CPU computes in, a model gives the same answers with and without drafts; in bfloat16 a tie may flip
-where passes differ in shape.
+On a GPU a worked solution that is known serves as a draft: one forward pass checks all of its tokens, those
+the model would have chosen itself are kept, and ordinary decoding goes on from the first difference
+(speculative decoding with a fixed draft and exact acceptance, Leviathan et al. 2023, arXiv 2211.17192). In
+float32, which is what a CPU computes in, a model gives the same answers with and without drafts; in bfloat16
+a tie may flip where passes differ in shape.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from selfdev.engine import attention, llama
-from selfdev.engine.batches import Batch, open_tokenizer, padded
-from selfdev.engine.cache import RoomyLayer, joined, new_cache
+from selfdev.engine.batches import Batch, open_tokenizer, padded, shared_prefix
+from selfdev.engine.cache import RoomyLayer, joined, new_cache, repeated
 from selfdev.errors import SelfdevError, one_line
 
 # Taking rows out copies all others, so rows that have ended stay until there are enough of them.
 ROWS = 16
+SHARED = 32  # first tokens in common from which it pays to read them apart
 STOP_EVERY = 8  # tokens between two looks for stop strings, which are no longer than this
 
 
@@ -64,7 +65,10 @@ class Engine:
         self._cache_name = "cache" if "cache" in named else "past_key_values"
         self._parameters = dict(self.model.named_parameters())
         self.tokens = 0  # written so far, in answers and programs
+        # A CPU is busy with products in either case: below nine accepted tokens in ten drafts cost it time.
+        self.drafts_pay = self.device.type != "cpu"
         self._seed: dict[str, Tensor] = {}  # the seed's own values of everything that was ever swapped
+        self._prefixes: dict[tuple[int, ...], Any] = {}  # caches of these weights, one row each
 
     @property
     def room(self) -> int | None:
@@ -79,6 +83,7 @@ class Engine:
 
     def swap(self, tensors: Mapping[str, Tensor]) -> None:
         """Put these weights into the model; parameters not named are the seed's again."""
+        self._prefixes.clear()
         for name in self._seed.keys() - tensors.keys():
             self._parameters[name].copy_(self._seed[name])
         for name, tensor in tensors.items():
@@ -87,16 +92,21 @@ class Engine:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put all weights into the model for good: nothing is kept to go back to."""
+        self._prefixes.clear()
         for name, tensor in tensors.items():
             self._parameters[name].copy_(tensor)
 
     def prepare(self, prompts: Sequence[str], drafts: Sequence[str | None], size: int) -> list[Batch]:
-        """Prompts as padded batches of at most `size` rows, tokenised once and sorted by length."""
+        """Prompts as padded batches of at most `size` rows, tokenised once and sorted by length; what they
+        all begin with, such as the same examples, is computed once for each model."""
         rows = [tuple(ids) for ids in self.tokenizer(list(prompts), add_special_tokens=True).input_ids]
         guesses = [self._draft(draft) for draft in drafts]
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i]) + len(guesses[i]), i))
         groups = [order[start : start + size] for start in range(0, len(order), size)]
-        return [padded(group, rows, guesses).to(self.device) for group in groups]
+        shared = shared_prefix(rows)
+        if shared < SHARED or len(rows) < 2 or new_cache(self.model) is None:
+            shared = 0
+        return [padded(group, rows, guesses, shared).to(self.device) for group in groups]
 
     @torch.inference_mode()
     def answer(
@@ -167,12 +177,22 @@ class Engine:
 
     def _first_pass(self, batch: Batch, limit: int) -> _Rows:
         """Prompts and drafts in one pass: of each row the accepted part of its draft and one token more."""
-        cache = new_cache(self.model)
+        cache = self._after(batch.prefix, len(batch.places))
         # A layer that forgets old tokens would count refused ones among the latest: there, no drafts.
         drafts = batch.drafts if cache is not None else ((),) * len(batch.places)
-        rows = _Rows(batch.places, [[] for _ in drafts], batch.mask[:, :0], cache)
+        known = batch.mask.new_ones(len(drafts), len(batch.prefix))
+        rows = _Rows(batch.places, [[] for _ in drafts], known, cache)
         self._advance(rows, batch.ids, batch.mask, [draft[:limit] for draft in drafts])
         return rows
+
+    def _after(self, prefix: tuple[int, ...], rows: int) -> Any:
+        """A cache for so many rows that begin with a prefix, which is read once."""
+        if not prefix:
+            return new_cache(self.model)
+        if prefix not in self._prefixes:
+            ids = torch.tensor([prefix], device=self.device)
+            self._prefixes[prefix] = self._pass(ids, new_cache(self.model))[1]
+        return repeated(self._prefixes[prefix], rows)
 
     def _decode(self, parts: Sequence[_Rows], limit: int, stops: Sequence[str]) -> None:
         """Append greedy tokens until each row has ended; finished rows leave the batch."""

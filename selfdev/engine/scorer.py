@@ -54,14 +54,15 @@ def prepare(
     if source is not None:
         return Exam(tuple(questions), (), limit, tuple(stops), grader, lead, batch, source, split, chat)
     prompts = [rendered(engine.tokenizer, q) if chat else q.prompt for q in questions]
-    batches = engine.prepare(prompts, [question.solution for question in questions], -(-batch // 4))
+    drafts = [question.solution if engine.drafts_pay else None for question in questions]
+    batches = engine.prepare(prompts, drafts, -(-batch // 4))
     _check_room(engine, batches, limit)
     return Exam(tuple(questions), tuple(batches), limit, tuple(stops), grader, lead, batch)
 
 
 def _check_room(engine: Answering, batches: Sequence[Batch], limit: int) -> None:
     """SelfdevError where the longest question and its answer are more than the model can look back."""
-    longest = max((batch.ids.shape[1] for batch in batches), default=0)
+    longest = max((batch.length for batch in batches), default=0)
     if engine.room is not None and longest + limit > engine.room:
         raise SelfdevError(
             f"the longest question takes {longest:,} tokens and, with an answer of {limit:,}, does not fit"

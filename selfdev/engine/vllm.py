@@ -38,6 +38,7 @@ class VllmEngine:
             gpu_memory_utilization=SHARE, disable_log_stats=True,
         )  # fmt: skip
         self.tokens = 0  # written so far
+        self.drafts_pay = False  # it takes none
         self._stored = open_checkpoint(Path(path), "seed").slots
         self._swapped: frozenset[str] = frozenset()
 
@@ -68,7 +69,7 @@ class VllmEngine:
 
     def prepare(self, prompts: Sequence[str], drafts: Sequence[str | None], size: int) -> list[Batch]:  # noqa: ARG002
         """Prompts as one batch: vLLM makes its own. Drafts are left out."""
-        rows = self.tokenizer(list(prompts), add_special_tokens=True).input_ids
+        rows = [tuple(ids) for ids in self.tokenizer(list(prompts), add_special_tokens=True).input_ids]
         return [padded(range(len(rows)), rows, ((),) * len(rows))] if rows else []
 
     def answer(

@@ -24,5 +24,5 @@ def merge_models(models, device):
             total = torch.zeros(target.shape, device=device)
             for value, weight in zip(values, weights, strict=True):
                 total.add_(value.to(device).float(), alpha=weight)
-            target.copy_(scale * total)
+            target.copy_(total.mul_(scale))
     return merged

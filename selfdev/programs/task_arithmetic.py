@@ -41,5 +41,5 @@ def merge_models(models, device):
             total = torch.zeros_like(base)
             for other, weight in zip(others, here, strict=True):
                 total.add_(other.to(device).float() - base, alpha=weight)
-            target.copy_(base + scale * total)
+            target.copy_(total.mul_(scale).add_(base))
     return merged

@@ -9,7 +9,7 @@ measured is left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,16 @@ def table(found: Mapping[str, Any]) -> str:
     """The table in Markdown, and where it was measured."""
     lines = [HEAD, ("---",) * len(HEAD), *rows(found)]
     told = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    places = {json.dumps(one["machine"], sort_keys=True) for one in found.values() if "machine" in one}
-    return told + "\n\nMachines and versions: " + "; ".join(sorted(map(_place, places))) + "."
+    return told + "\n\nMachine and versions: " + machines([one.get("machine", {}) for one in found.values()])
 
 
-def _place(text: str) -> str:
-    return ", ".join(f"{name} {value}" for name, value in json.loads(text).items())
+def machines(places: Sequence[Mapping[str, Any]]) -> str:
+    """What was measured where, each fact once; one that differed between the parts with all its values."""
+    facts: dict[str, set[Any]] = {}
+    for place in places:
+        for name, value in place.items():
+            facts.setdefault(name, set()).add(value)
+    return ", ".join(f"{name} {' or '.join(map(str, sorted(facts[name])))}" for name in sorted(facts)) + "."
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Put = Callable[[Mapping[str, "Tensor"]], None]
 Models = Sequence[ModelView]
-AHEAD = 4  # blocks that may be begun and not yet finished: their results take memory
+AHEAD = 4  # times the largest block that may be begun and not yet finished: results take memory
 MOST_HELPERS = 3
 
 
@@ -87,6 +87,7 @@ class Blocks:
     _copies: list[str] = field(init=False)  # models that everything so far equals
     _digest: xxhash.xxh3_128 = field(default_factory=merged_digest)
     _stderr: str = ""  # of the last block that printed
+    _sizes: list[int] = field(init=False)  # bytes of each block
     _begun: int = 0
     _finished: int = 0
     _ready: dict[int, tuple[Runner, Run]] = field(default_factory=dict)
@@ -100,6 +101,7 @@ class Blocks:
     def run(self, runner: Runner) -> Outcome:
         """Run all blocks. A fault of ours, and an interrupt, is raised when nothing is at work any more."""
         self._copies = [view.name for view in self.parts[0]]
+        self._sizes = [sum(slot.nbytes for slot in part[0].slots) for part in self.parts]
         try:
             self._work(runner, calls=True)
             with self._changed:
@@ -144,11 +146,16 @@ class Blocks:
 
     def _take(self) -> int | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._over() or self._begun < self._finished + AHEAD)
+            self._changed.wait_for(lambda: self._over() or self._has_room())
             if self._over():
                 return None
             self._begun += 1
             return self._begun - 1
+
+    def _has_room(self) -> bool:
+        """Whether the results of blocks begun, and of one more, are no more than may wait to be finished."""
+        waiting = sum(self._sizes[self._finished : self._begun + 1])
+        return waiting <= AHEAD * max(self._sizes)
 
     def _over(self) -> bool:
         return self._begun == len(self.parts) or self._ended()
@@ -158,9 +165,8 @@ class Blocks:
 
     def _left(self, spent: float) -> float:
         """Seconds that the blocks not yet begun would take one process."""
-        sizes = [sum(slot.nbytes for slot in part[0].slots) for part in self.parts]
-        done = sum(sizes[: self._begun])
-        return spent * (sum(sizes) - done) / max(done, 1)
+        done = sum(self._sizes[: self._begun])
+        return spent * (sum(self._sizes) - done) / max(done, 1)
 
     def _stop(self, fault: BaseException) -> None:
         with self._changed:

@@ -75,13 +75,8 @@ def merge(
     """
     began = time.monotonic() if started is None else started
     named = list(experts.items()) if isinstance(experts, Mapping) else list(experts)
-    _check_names([name for name, _ in named])
     target = Path(out) if out is not None else None
-    _check_limit("timeout", timeout, MOST_SECONDS, "seconds")
-    _check_limit("memory", memory, MOST_GIB, "GiB")
-    check_shard_size(shard_size)
-    if target is not None:
-        check_free(target)
+    _check_asked([name for name, _ in named], timeout, memory, shard_size, target)
     trusted = program in builtin_names()
     # A sandbox gets warm while torch is imported and headers are read here.
     with nullcontext() if trusted else ServerProcess() as server:
@@ -118,6 +113,17 @@ def merge(
                 )  # fmt: skip
                 draft.appear({"README.md": card, "program.py": accepted.code})
         return _result(title, accepted, done, target)
+
+
+def _check_asked(
+    names: list[str], timeout: float, memory: float, shard_size: str | None, target: Path | None
+) -> None:
+    _check_names(names)
+    _check_limit("timeout", timeout, MOST_SECONDS, "seconds")
+    _check_limit("memory", memory, MOST_GIB, "GiB")
+    check_shard_size(shard_size)
+    if target is not None:
+        check_free(target)
 
 
 def _result(title: str, program: Program, done: Streamed, target: Path | None) -> MergeResult:

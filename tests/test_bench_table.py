@@ -61,7 +61,9 @@ def test_every_measured_goal_has_a_line_that_says_whether_it_was_reached(table: 
 
 
 def test_machines_are_told_once(table: dict[str, Any]) -> None:
-    assert table["table"](FOUND).endswith("Machines and versions: cores 2, torch 2.13.0.")
+    assert table["table"](FOUND).endswith("Machine and versions: cores 2, torch 2.13.0.")
+    two = [{"cores": 2, "load": 0.5}, {"load": 1.5, "cores": 2}, {}, {"cores": 2, "trl": "1.16.0"}]
+    assert table["machines"](two) == "cores 2, load 0.5 or 1.5, trl 1.16.0."
 
 
 def test_nothing_measured_is_an_empty_table(table: dict[str, Any]) -> None:

@@ -123,6 +123,14 @@ def test_what_answering_lacks_is_a_problem(
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_config_of_accelerate_that_is_not_there_is_a_problem(family: Family, tmp_path: Path) -> None:
+    config = config_of(family)
+    dpo = config.dpo.model_copy(update={"accelerate": "none.yaml"})
+    found = examine(config.model_copy(update={"dpo": dpo}), tmp_path)
+    assert [problem for problem in found.problems if "dpo.accelerate none.yaml is no config" in problem]
+
+
+@pytest.mark.usefixtures("quick")
 def test_vllm_has_a_gpu_for_each_worker(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from writing_run import rows, settings
 
 from selfdev.config.settings import Ray
 from selfdev.errors import SelfdevError
+from selfdev.interrupt import Stop
 from selfdev.run import run_config
 from selfdev.workers import ray_crew
 from selfdev.workers.crew import AGAIN, Crew, Jobs
@@ -145,6 +147,30 @@ def test_a_killed_actor_loses_nothing_and_does_nothing_twice(
     after(5, kill, monkeypatch)
     run_config(settings(root, **SMALL, workers=2, ray={"address": cluster.address}), tmp_path / "run")
     assert killed
+    assert rows(tmp_path / "run") == alone
+
+
+def test_what_stops_a_run_is_one_sentence_and_it_goes_on(
+    cluster: Any, root: Path, tmp_path: Path, alone: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(root, **SMALL, workers=2, ray={"address": cluster.address})
+    weights, away = root / "bad" / "model.safetensors", tmp_path / "away"
+
+    def take_away(_: Crew[Any]) -> None:
+        shutil.move(weights, away)
+
+    with monkeypatch.context() as patch:
+        after(4, take_away, patch)
+        with pytest.raises(
+            SelfdevError, match=r"bad: .*model\.safetensors was deleted .* put back what it was"
+        ):
+            run_config(config, tmp_path / "run")
+    shutil.move(away, weights)
+    with monkeypatch.context() as patch:  # as schedulers end a job
+        after(6, lambda _: os.kill(os.getpid(), signal.SIGTERM), patch)
+        with pytest.raises(Stop):
+            run_config(config, tmp_path / "run")
+    run_config(config, tmp_path / "run")
     assert rows(tmp_path / "run") == alone
 
 

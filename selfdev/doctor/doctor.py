@@ -139,7 +139,7 @@ def _with_config(found: Diagnosis, config: Config, folder: Path) -> Diagnosis:
     problems += looked.problems
     warnings += looked.warnings
     question, test, wrong = _questions(config, looked)
-    problems += wrong + _engine(config, found.machine)
+    problems += wrong + _engine(config, found.machine) + _training(config)
     if folder.is_file():
         problems.append(f"the run folder {folder} is a file; choose another --out")
     if not os.access(_existing(folder), os.W_OK):
@@ -190,6 +190,17 @@ def _engine(config: Config, machine: Machine) -> list[str]:
         return [said] if (said := lacking()) else _crowded(config, machine)
     try:
         resolve(config.device)
+    except SelfdevError as error:
+        return [str(error)]
+    return []
+
+
+def _training(config: Config) -> list[str]:
+    """What would stop the factory's training, hours after the start."""
+    from selfdev.factory.training import check_training
+
+    try:
+        check_training(config)
     except SelfdevError as error:
         return [str(error)]
     return []

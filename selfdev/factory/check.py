@@ -20,6 +20,8 @@ from selfdev.config.settings import Dpo
 from selfdev.records import Lessons
 from selfdev.results import FactoryCheck, factory_check
 
+ROWS = 16  # programs written at once: in float32 the keys and values of many would not fit beside the model
+
 
 def look(
     trained: Path, start: Path, first: Path, prompt: str, lessons: Lessons, settings: Dpo, seed: int,
@@ -111,8 +113,8 @@ def _write(
     written: list[list[int]] = []
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(seed)
-        for begin in range(0, settings.kl_programs, 64):
-            rows = min(64, settings.kl_programs - begin)
+        for begin in range(0, settings.kl_programs, ROWS):
+            rows = min(ROWS, settings.kl_programs - begin)
             ids = torch.tensor([prompt] * rows, device=model.device)
             made = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=plain)
             written += [_until_end(row, ends) for row in made[:, len(prompt) :].tolist()]

@@ -11,10 +11,20 @@ import torch
 FILTER_WISE = False
 
 
-def task_vectors(seed, *experts, device):
-    """Part of the seed [rows, columns] and of the task vectors [experts, rows, columns]."""
-    base = seed.to(device).float()
-    return base, torch.stack([expert.to(device).float() - base for expert in experts])
+def task_vectors(base, experts, device):
+    """Part of the task vectors [experts, rows, columns]; `base` is the seed's part [rows, columns]."""
+    vectors = torch.empty(len(experts), *base.shape, device=device)
+    for vector, expert in zip(vectors, experts, strict=True):
+        torch.sub(expert.to(device).float(), base, out=vector)
+    return vectors
+
+
+def average(base, experts, device):
+    """The mean of the task vectors, without keeping them."""
+    total = torch.zeros_like(base)
+    for expert in experts:
+        total.add_(expert.to(device).float() - base)
+    return total.div_(len(experts))
 
 
 def dots(vectors):
@@ -53,9 +63,13 @@ def merge_models(models, device):
         else:
             split = [v.split(chunk, dim=1) for v in rows]
         parts = list(zip(*split, strict=True))
-        products = [dots(task_vectors(*part[1:], device=device)[1]) for part in parts]
-        steps = [step(p) for p in products] if wise else [step(sum(products))] * len(parts)
-        for part, t in zip(parts, steps, strict=True):
-            base, vectors = task_vectors(*part[1:], device=device)
-            part[0].copy_(base + t * vectors.mean(0))
+        lengths = [len(part[0]) for part in parts]
+        products = torch.zeros(len(rows[0]), count, count, device=device)
+        totals = products.split(lengths) if wise else [products] * len(parts)
+        for total, (_, base, *others) in zip(totals, parts, strict=True):
+            total += dots(task_vectors(base.to(device).float(), others, device))
+        steps = step(products).split(lengths) if wise else [step(products)] * len(parts)
+        for (target, base, *others), t in zip(parts, steps, strict=True):
+            base = base.to(device).float()
+            target.copy_(average(base, others, device).mul_(t).add_(base))
     return merged

@@ -124,7 +124,7 @@ class Sandbox:
 
     def forget(self, on: str) -> None:
         """Give back the memory of the last result on a set; its tensors must not be used any more."""
-        self._results[on].clear()
+        self._results[on].give_back()
 
     def abandon(self) -> None:
         """From another thread: the run in hand, and any later one, ends in SelfdevError."""

@@ -19,6 +19,7 @@ from selfdev.checkpoints import ModelView
 from selfdev.errors import SelfdevError
 from selfdev.records import Program, State
 from selfdev.sandbox import Limits, Sandbox, inputs, layers, layout, protections, seccomp, verdict
+from selfdev.sandbox.result import Result
 
 FULL = layers.ALL
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel layers are Linux's")
@@ -446,3 +447,22 @@ def test_a_torch_that_knows_gpus_finds_none_and_asks_no_driver(monkeypatch: pyte
     assert torch._C._cuda_getDeviceCount() == 0
     assert not torch.cuda.is_available()
     assert torch.cuda.device_count() == 0
+
+
+def test_what_a_program_left_is_gone_for_the_next_and_what_nobody_wrote_is_not_touched(
+    models: tuple[ModelView, ...],
+) -> None:
+    result = Result(models)
+    for _ in range(2):
+        result.clear()
+        assert not result._is_written()
+    area = torch.frombuffer(result._area, dtype=torch.uint8)
+    area[-1] = 7
+    assert result._is_written()
+    result.clear()
+    assert not area.any()
+    area[:] = 9
+    result.give_back()
+    assert not result._is_written()
+    assert not area.any()
+    result.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -52,11 +53,20 @@ class Result:
     def clear(self) -> None:
         """Nothing of an earlier program may be found here by the next. The memory stays: to ask for it anew
         takes ten times as long as to fill it with zeros."""
-        if self._used:
+        if self._used and self._is_written():
             import torch
 
             torch.frombuffer(self._area, dtype=torch.uint8).zero_()
         self._used = True
+
+    def _is_written(self) -> bool:
+        """Whether anybody has ever written here, as the system knows, or may have."""
+        if sys.platform != "linux":
+            return True
+        try:
+            return os.lseek(self.handle, 0, os.SEEK_DATA) >= 0
+        except OSError as error:
+            return error.errno != errno.ENXIO  # which says that there is none
 
     def give_back(self) -> None:
         """Clear, and let others have the memory until the next result."""

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from selfdev.errors import SelfdevError
 from selfdev.sandbox import layers, verdict
+from selfdev.workers.heap import LARGE_PAGES, TUNABLES
 
 GRACE = 1.0  # seconds the server gets to kill a child before it is killed itself
 START_SECONDS = 300.0  # two on an idle machine, a minute has been seen on a crowded one
@@ -32,7 +33,7 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",  # what was printed before a crash is not lost
     "PYTHONDONTWRITEBYTECODE": "1",
     "LC_ALL": "C.UTF-8",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # large pages: a quarter of a small program's time are faults
+    TUNABLES: LARGE_PAGES,  # a quarter of a small program's time were page faults
     "CUDA_VISIBLE_DEVICES": "",  # torch must not find a GPU: its driver cannot be forked
 }
 

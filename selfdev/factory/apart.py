@@ -128,9 +128,10 @@ def launched_by(file: Path) -> int:
         said = yaml.safe_load(file.read_text(encoding="utf-8"))
         number, machines = int(said["num_processes"]), int(said.get("num_machines", 1))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        why = error.strerror if isinstance(error, OSError) else one_line(repr(error))[:120]
         raise SelfdevError(
             f"dpo.accelerate {file} is no config of accelerate with num_processes"
-            f" ({one_line(repr(error))[:120]}); make one with accelerate config, or start from"
+            f" ({why}); make one with accelerate config, or start from"
             " configs/accelerate/."
         ) from None
     if machines != 1 or number < 1:

@@ -130,8 +130,12 @@ def test_a_config_of_accelerate_is_looked_at_before_anything_is_done(tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"objective": "grpo", "accelerate": "x.yaml"}, "trains in one process .* accelerate is given"),
-        ({"objective": "grpo", "micro_batch": 2}, "on whole batches, and micro_batch is given; remove it"),
+        (
+            {"objective": "grpo", "accelerate": "x.yaml"},
+            "a whole batch in one process, and accelerate is given",
+        ),
+        ({"objective": "grpo", "micro_batch": 2}, "in one process, and micro_batch is given; remove it"),
+        ({"objective": "kto", "micro_batch": 2}, "objective is kto, which compares .* micro_batch is given"),
         ({"batch": 8, "micro_batch": 3}, "batch is 8 and micro_batch 3; make batch a multiple of it"),
     ],
 )

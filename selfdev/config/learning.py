@@ -108,7 +108,7 @@ class Dpo(Section):
         default=None,
         ge=1,
         description="Pairs a process works on at once, `batch` being reached in several goes; changes memory"
-        " and speed, and the result by rounding alone; by default all of its share. Ours.",
+        " and speed, and with full batches the result by rounding alone; by default all of its share. Ours.",
     )
     accelerate: str | None = Field(
         default=None,
@@ -161,11 +161,11 @@ class Dpo(Section):
                 "objective is grpo and restart is seed, but grpo learns from what the trained factory wrote"
                 " itself; set restart to previous"
             )
-        if self.objective == "grpo" and (self.micro_batch or self.accelerate):
+        if self.objective in ("grpo", "kto") and (self.micro_batch or self.accelerate):
             key = "micro_batch" if self.micro_batch else "accelerate"
             raise ValueError(
-                f"objective is grpo, which trains in one process on whole batches, and {key} is given;"
-                " remove it"
+                f"objective is {self.objective}, which compares the programs of a whole batch in one process,"
+                f" and {key} is given; remove it"
             )
         if self.micro_batch and self.batch % self.micro_batch:
             raise ValueError(

@@ -16,7 +16,7 @@ from selfdev.errors import SelfdevError
 from selfdev.evidence.learning import Fresh, Learned, fresh_config, fresh_of, learned_of, named, write_and_try
 from selfdev.factory.lessons import lessons_of, teaches
 from selfdev.factory.preferences import make_pairs
-from selfdev.factory.training import trainer
+from selfdev.factory.training import check_training, trainer
 from selfdev.loop import Progress, Train
 from selfdev.progress import Bars
 from selfdev.records import Attempt
@@ -49,6 +49,8 @@ def teach_variants(
 ) -> tuple[tuple[Fresh, ...], tuple[tuple[str, Learned], ...]]:
     """Teach, write and score each variant and the untrained factory in `out`, going on with what is there;
     what each wrote, and what it wrote better than the untrained one."""
+    for variant in lessons.values():
+        check_training(variant)
     own = fresh_config(config, programs)
     bars = Bars(lambda *_: None)
     with staffed(own) as (models, workers):

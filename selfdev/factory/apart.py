@@ -34,13 +34,19 @@ def apart(
     with tempfile.TemporaryDirectory(prefix="selfdev-") as folder:
         job = Path(folder) / "job"
         job.write_bytes(pickle.dumps((work, args)))
-        words = [sys.executable, "-m", __name__, str(os.getpid()), str(job)]
+        words = [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(job)]
         words += [str(accelerate)] if accelerate else []
         with (
             (Path(folder) / "errors").open("w+", encoding="utf-8", errors="replace") as errors,
             subprocess.Popen(
-                words, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | (environment or {})
-            ) as process,
+                words,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                encoding="utf-8",
+                errors="replace",
+                env={**_environment(), **(environment or {})},
+                start_new_session=True,  # Ctrl-C is for the driver, which ends them at the next step
+            ) as process,  # fmt: skip
         ):
             try:
                 assert process.stdout is not None
@@ -55,6 +61,12 @@ def apart(
             errors.seek(0)
             said = errors.read()
         return _result(Path(folder) / "result", code, said)
+
+
+def _environment() -> dict[str, str]:
+    """That of here, in which modules are not looked for in the folder where the user is."""
+    there = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(there)}
 
 
 def _result(file: Path, code: int, said: str) -> Any:

@@ -103,7 +103,8 @@ _HEAD = struct.Struct("=QIIIIQ")  # entered (ns), verdict, reason bytes, forbidd
 _REASON_AT, _FORBIDDEN_AT, _CODE_AT = 64, 2048, 4096
 _TEXT_BYTES = 1800
 MAX_CODE_BYTES = 256_000
-STATUS_BYTES = _CODE_AT + MAX_CODE_BYTES
+# Whole pages: what a program writes behind the end would outlive it otherwise.
+STATUS_BYTES = -(-(_CODE_AT + MAX_CODE_BYTES) // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 @dataclass(frozen=True)

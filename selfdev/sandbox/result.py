@@ -41,7 +41,8 @@ class Result:
     def __init__(self, views: Sequence[ModelView]) -> None:
         self._views = views
         self.places = layout.places(views[0].slots)
-        self._bytes = layout.size(self.places)
+        # Whole pages: what a program writes behind the last tensor would outlive it otherwise.
+        self._bytes = -(-layout.size(self.places) // mmap.PAGESIZE) * mmap.PAGESIZE
         self.handle = layout.shared_memory(self._bytes)
         self._area = mmap.mmap(self.handle, self._bytes)
         self._used = False

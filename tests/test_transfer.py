@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeWorkers, Killed, of_accuracy, silent, small_config
+from fakes import FakeWorkers, Killed, behaviour_of, of_accuracy, silent, small_config
 from writing_family import PROGRAMS, build
 
 from selfdev import api
@@ -162,19 +162,29 @@ def test_a_home_winner_that_fails_is_said(tmp_path: Path, archive: Archive) -> N
     assert claim.detail == "TIMED_OUT: 5 s."
 
 
+def best_baseline(archive: Archive) -> int:
+    """Right answers, of 20, of the best baseline tuned away; with the fake workers a matter of its text."""
+    found = max(behaviour_of(a.code) for a in archive.attempts("baseline", 0))
+    assert 4 <= found <= 6
+    return found
+
+
 def test_a_winner_level_with_the_best_baseline_is_no_gain(tmp_path: Path, archive: Archive) -> None:
     run = write_home(tmp_path / "home", ["behave 8 x", "behave 10 x"])
     claim = go(run, archive, FakeWorkers()).claim
     assert claim.over_baseline is not None
-    assert claim.over_baseline.difference == pytest.approx(5 / 20)
-    assert claim.over_baseline.p == pytest.approx(2 / 2**5)
-    assert claim.headline.startswith("No gain over the best re-tuned baseline (+25.0 points")
+    best = best_baseline(archive)
+    assert claim.over_baseline.difference == pytest.approx((10 - best) / 20)
+    assert claim.over_baseline.p == pytest.approx(2 / 2 ** (10 - best))
+    assert claim.headline.startswith(f"No gain over the best re-tuned baseline (+{5 * (10 - best)}.0 points")
 
 
 def test_a_winner_far_above_the_best_baseline_is_a_gain(tmp_path: Path, archive: Archive) -> None:
     run = write_home(tmp_path / "home", ["behave 8 x", "behave 20 x"])
     claim = go(run, archive, FakeWorkers()).claim
-    assert claim.headline.startswith("The home winner, program 1.1, beats the best re-tuned baseline by 75.0")
+    points = 5 * (20 - best_baseline(archive))
+    words = f"The home winner, program 1.1, beats the best re-tuned baseline by {points}.0"
+    assert claim.headline.startswith(words)
 
 
 def test_the_best_baseline_as_tuned_at_home_is_a_rival_too(home: Path, archive: Archive) -> None:

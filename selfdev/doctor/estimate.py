@@ -193,9 +193,8 @@ def _training(config: Config, size: Size, load: Load, width: int) -> float:
         held = size.parameters * width + 16 * per_layer * size.layers
     else:
         held = size.parameters * 16
-    tokens = (
-        2 * (config.dpo.micro_batch or config.dpo.batch) * (load.prompt + config.factory.max_new_tokens / 2)
-    )
+    pairs = config.dpo.micro_batch or config.dpo.batch
+    tokens = 2 * pairs * (load.prompt + config.factory.max_new_tokens / 2)
     activations = tokens * (size.layers * size.hidden * 2 + 40 * size.hidden + 8 * size.vocabulary)
     return (held + activations) / GIB
 

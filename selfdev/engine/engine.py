@@ -98,7 +98,7 @@ class Engine:
 
     def prepare(self, prompts: Sequence[str], drafts: Sequence[str | None], size: int) -> list[Batch]:
         """Prompts as padded batches of at most `size` rows, tokenised once and sorted by length; what they
-        all begin with, such as the same examples, is computed once for each model."""
+        all begin with, such as the same examples, is computed once after each `swap`."""
         rows = [tuple(ids) for ids in self.tokenizer(list(prompts), add_special_tokens=True).input_ids]
         guesses = [self._draft(draft) for draft in drafts]
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i]) + len(guesses[i]), i))

@@ -50,11 +50,7 @@ def train(
         trainer.train()
         trained = _whole(trainer, start, settings)
     if trained is not None:
-        if settings.method == "lora":
-            trained = trained.merge_and_unload()
-        if settings.average < 1:
-            _average(trained, start, settings.average)
-        trained.to(_stored_dtype(start)).save_pretrained(partial)
+        _store(trained, start, partial, settings)
         tokenizer.save_pretrained(partial)
         shutil.rmtree(partial / "work", ignore_errors=True)
         shutil.rmtree(out, ignore_errors=True)
@@ -93,6 +89,15 @@ def _whole(trainer: Any, start: Path, settings: Dpo) -> Any:
         model = get_peft_model(model, adapters)
     model.load_state_dict(weights)
     return model
+
+
+def _store(trained: Any, start: Path, folder: Path, settings: Dpo) -> None:
+    """Write the weights as those of `start` are stored, adapters merged in."""
+    if settings.method == "lora":
+        trained = trained.merge_and_unload()
+    if settings.average < 1:
+        _average(trained, start, settings.average)
+    trained.to(_stored_dtype(start)).save_pretrained(folder)
 
 
 def _average(trained: Any, start: Path, share: float) -> None:

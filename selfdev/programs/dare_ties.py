@@ -53,9 +53,7 @@ def merge_models(models, device):
         parts = zip(*(v.split(chunk) for v in (*flat, *(numbers for numbers, _, _ in drawn))), strict=True)
         for target, (base, *rest) in zip(merged[name].view(-1).split(chunk), parts, strict=True):
             base = base.to(device).float()
-            part = torch.empty_like(
-                base
-            )  # masks as numbers: a choice by truth values takes ten times as long
+            part = torch.empty_like(base)  # masks as numbers: choices by truth values are slow
             vectors = []
             for other, numbers, weight, (_, bound, factor) in zip(
                 rest, rest[len(experts) :], weights, drawn, strict=False

@@ -70,7 +70,7 @@ def merge_models(models, device):
                 if NORMALIZE:
                     share.add_(torch.sign(vector, out=part), alpha=weight)
             total.mul_(elected)
-            if NORMALIZE:  # masks as numbers: a choice by truth values takes ten times as long
+            if NORMALIZE:  # masks as numbers: choices by truth values are slow
                 total.div_(share.add_(torch.eq(share, 0, out=part)))
             target.copy_(total.mul_(LAMBDA).add_(base))
     return merged

@@ -66,6 +66,12 @@ def size(of: Sequence[Place]) -> int:
     return max((-(-p.nbytes // _ALIGNMENT) * _ALIGNMENT + p.offset for p in of), default=0) or _ALIGNMENT
 
 
+def whole_pages(nbytes: int) -> int:
+    """Bytes of the pages that so many take. Memory is shared by the page and must be cleared by it, or what
+    a program writes behind the end outlives it."""
+    return -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
 def torch_dtype(name: str) -> torch.dtype:
     """The torch dtype of a safetensors name."""
     import torch
@@ -103,8 +109,7 @@ _HEAD = struct.Struct("=QIIIIQ")  # entered (ns), verdict, reason bytes, forbidd
 _REASON_AT, _FORBIDDEN_AT, _CODE_AT = 64, 2048, 4096
 _TEXT_BYTES = 1800
 MAX_CODE_BYTES = 256_000
-# Whole pages: what a program writes behind the end would outlive it otherwise.
-STATUS_BYTES = -(-(_CODE_AT + MAX_CODE_BYTES) // mmap.PAGESIZE) * mmap.PAGESIZE
+STATUS_BYTES = whole_pages(_CODE_AT + MAX_CODE_BYTES)
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,7 @@ class Result:
     def __init__(self, views: Sequence[ModelView]) -> None:
         self._views = views
         self.places = layout.places(views[0].slots)
-        # Whole pages: what a program writes behind the last tensor would outlive it otherwise.
-        self._bytes = -(-layout.size(self.places) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._bytes = layout.whole_pages(layout.size(self.places))
         self.handle = layout.shared_memory(self._bytes)
         self._area = mmap.mmap(self.handle, self._bytes)
         self._used = False
@@ -53,7 +52,7 @@ class Result:
 
     def clear(self) -> None:
         """Nothing of an earlier program may be found here by the next. The memory stays: to ask for it anew
-        takes ten times as long as to fill it with zeros."""
+        takes longer than to fill it with zeros."""
         if self._used and self._is_written():
             import torch
 

@@ -26,8 +26,8 @@ def keep_freed_memory() -> None:
 
 
 def with_large_pages() -> None:
-    """Begin this process anew with the system's large pages for memory that is asked for, unless it has them:
-    a tenth of the time of a large merge. Without glibc the second beginning changes nothing."""
+    """Begin this process anew with the system's large pages for memory that is asked for, unless it has them.
+    Without glibc the second beginning changes nothing."""
     given = os.environ.get(TUNABLES, "")
     if sys.platform == "linux" and "glibc.malloc.hugetlb" not in given:
         os.environ[TUNABLES] = ":".join(filter(None, (given, LARGE_PAGES)))

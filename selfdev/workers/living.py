@@ -16,8 +16,8 @@ class Living:
     """Made when first wanted. On a GPU there is one at a time: two models of 7 billion parameters, the values
     to go back to and the cache of many rows have no room in 80 GB.
 
-    On a CPU both compute in float32, on a GPU in what is stored: float32 would take twice the room, and torch
-    has no fused attention for it that shares keys between heads. vLLM's memory comes back with its process.
+    On a CPU both compute in float32, on a GPU in what is stored: float32 would take twice the room. vLLM's
+    memory comes back with its process.
 
     `seed` answers, by `engine`; `factory` is a model with the factories' architecture and tokenizer.
     """

@@ -44,5 +44,5 @@ bench: setup
 	$(BIN)/python benchmarks/merging.py --size small
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/writing.py
-	$(BIN)/python benchmarks/attempts.py --rounds 3 --sizes 1 5 20
+	$(BIN)/python benchmarks/attempts.py --sizes 1 5 20 100 500
 	$(BIN)/python benchmarks/table.py

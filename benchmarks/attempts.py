@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from big_archive import per_attempt
 from common import machine, save
-from peers import lm_eval, write_task
+from peers import lm_eval, version, write_task
 from safetensors.torch import load_file, save_file
 
 from selfdev.api import model_path
@@ -194,7 +194,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=[1, 5, 20, 100])
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
-    results: dict[str, Any] = {"machine": machine("lm_eval"), "attempts": beside_naive(given.rounds)}
+    where = machine() | version("lm_eval")
+    results: dict[str, Any] = {"machine": where, "attempts": beside_naive(given.rounds)}
     print(json.dumps(results["attempts"]["median"]), f"{results['attempts']['ratio']} times (goal {GOAL})")
     growth = {
         "questions": grown(by_questions(given.counts)),

@@ -31,6 +31,7 @@ import torch
 from checkpoints import SIZES, write_models
 from common import GIB, Ran, machine, medians, save, take_turns, watched
 from merge_limit import combine
+from peers import commands, version
 
 from selfdev.checkpoints import open_checkpoint, tensor, views
 from selfdev.library import load_program
@@ -98,9 +99,8 @@ def mergekits(method: str, models: Sequence[Path], out: Path) -> Ran:
     """`mergekit-yaml` of one method."""
     config = out.with_suffix(".json")  # JSON is YAML
     config.write_text(json.dumps(recipe(method, models)))
-    command = Path(sys.executable).with_name("mergekit-yaml")
     options = ("--no-write-model-card", "--no-copy-tokenizer", "--lazy-unpickle", "--quiet")
-    return watched([command, config, out, *options], {"HF_HUB_OFFLINE": "1"})
+    return watched([commands() / "mergekit-yaml", config, out, *options], {"HF_HUB_OFFLINE": "1"})
 
 
 def limit(models: Sequence[Path], out: Path) -> Ran:
@@ -215,7 +215,7 @@ def main() -> None:
     about = {"size": given.size, "parameters": shape.parameters, "models": 1 + EXPERTS, "dtype": "bfloat16"}
     before = json.loads(given.out.read_text()) if given.out.exists() else {}
     methods = before.get("methods", {}) if before.get("size") == given.size else {}
-    where = machine("safetensors", "mergekit")
+    where = machine("safetensors") | version("mergekit")
     with tempfile.TemporaryDirectory(prefix="selfdev-bench-") as root:
         models = write_models(Path(root), shape, 1 + EXPERTS)
         for method in given.method or TIMES:

@@ -29,7 +29,7 @@ import torch
 from attempts import attempts_per_minute
 from common import machine, medians, save, take_turns, watched
 from merge_and_score import LAB, LONGEST, answering
-from peers import lm_eval, write_task
+from peers import lm_eval, version, write_task
 from plain_loop import PlainLlama
 
 from selfdev.api import model_path
@@ -165,7 +165,8 @@ def main() -> None:
         "examples": lambda: examples(seed, few, given.rounds),
         "workers": lambda: workers(min(200, given.questions), given.rounds),
     }
-    results: dict[str, Any] = {"machine": machine("lm_eval"), "questions": len(asked)}
+    peer = {} if "harness" in given.without else version("lm_eval")
+    results: dict[str, Any] = {"machine": machine() | peer, "questions": len(asked)}
     for part, make in makers.items():
         if part not in given.without:
             results[part] = make()

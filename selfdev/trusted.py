@@ -32,7 +32,8 @@ IN_ORDER = frozenset({"della", "della_linear"})
 class InProcess:
     """What a `Sandbox` is to its callers, without walls. A run that is too slow ends first and is told so.
 
-    A program that uses torch's shared random numbers is not run by two threads at once (`pays`).
+    A program that uses torch's shared random numbers is not run by two threads at once (`pays`). Inside,
+    torch computes with one thread: blocks run side by side, and numbers do not depend on the cores.
     """
 
     layers: frozenset[str] = frozenset()
@@ -40,6 +41,7 @@ class InProcess:
     def __init__(self, model_sets: Mapping[str, Sequence[ModelView]], limits: Limits) -> None:
         self.limits = limits
         self._drew = False
+        self._threads = 0
         keep_freed_memory()
         self._sets = model_sets
 
@@ -49,10 +51,16 @@ class InProcess:
         return math.inf if self._drew else 0.0
 
     def __enter__(self) -> Self:
+        import torch
+
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing was started."""
+        import torch
+
+        torch.set_num_threads(self._threads)
 
     def run(
         self, program: Program, seed: int, on: str = "models", timeout: float | None = None,

@@ -1,4 +1,4 @@
-"""Large pages: a process begins anew with them once, and only for merges."""
+"""How the command begins: with large pages for merges, once, and with threads that do not spin."""
 
 from __future__ import annotations
 
@@ -51,12 +51,26 @@ def test_what_the_user_has_set_stays(
 
 @pytest.mark.parametrize(("verb", "expected"), [("merge", ["pages", "command"]), ("score", ["command"])])
 def test_only_a_merge_asks_for_them(monkeypatch: pytest.MonkeyPatch, verb: str, expected: list[str]) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     done: list[str] = []
     monkeypatch.setattr(sys, "argv", ["selfdev", verb])
     monkeypatch.setattr(entry, "with_large_pages", lambda: done.append("pages"))
     monkeypatch.setattr("selfdev.cli.cli.main", lambda: done.append("command"))
     entry.main()
     assert done == expected
+
+
+@pytest.mark.parametrize(("given", "after"), [(None, "passive"), ("active", "active")])
+def test_waiting_threads_do_not_spin_unless_asked(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, after: str
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    monkeypatch.setattr(sys, "argv", ["selfdev", "score"])
+    monkeypatch.setattr("selfdev.cli.cli.main", lambda: None)
+    entry.main()
+    assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 def test_the_command_still_says_what_is_wrong() -> None:

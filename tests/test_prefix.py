@@ -13,7 +13,7 @@ from transformers import MistralConfig, MistralForCausalLM
 from selfdev.engine import engine as module
 from selfdev.engine.batches import padded, shared_prefix
 from selfdev.engine.engine import Engine
-from selfdev.engine.scorer import prepare
+from selfdev.engine.scorer import ask, prepare
 from selfdev.errors import SelfdevError
 from selfdev.tasks.questions import Question
 
@@ -78,6 +78,19 @@ def test_the_beginning_is_read_once_for_each_model(engine: Engine, monkeypatch: 
     engine.swap({})
     engine.answer(batches, 1, rows=8)
     assert [one for one in seen if one[1] >= long] == [(1, long)] * 2
+
+
+def test_blocks_of_questions_are_asked_of_one_model_behind_one_reading(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = [Question(prompt, "1") for prompt in asked()]
+    exams = [prepare(engine, block, 1, 4) for block in (questions[:4], questions[4:])]
+    long = len(exams[0].batches[0].prefix)
+    seen = passes(engine, monkeypatch)
+    engine.swap({})
+    results = [ask(engine, exam) for exam in exams]
+    assert [one for one in seen if one[1] >= long] == [(1, long)]
+    assert [result.n for result in results] == [4, len(questions) - 4]
 
 
 def test_new_weights_read_it_anew(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,20 @@ def test_states_are_those_of_the_sandbox(
     assert (run.tensors is None) == (state is not State.MERGED)
 
 
+def test_torch_has_one_thread_inside_and_its_own_again_after(shown: tuple[ModelView, ...]) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with InProcess({"models": shown}, LIMITS):
+            inside = torch.get_num_threads()
+            with InProcess({"models": shown}, LIMITS):  # as a helper does
+                pass
+            after_helper = torch.get_num_threads()
+        assert (inside, after_helper, torch.get_num_threads()) == (1, 1, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_only_programs_without_shared_random_numbers_run_side_by_side(shown: tuple[ModelView, ...]) -> None:
     here = InProcess({"models": shown}, LIMITS)
     here.run(load_program("dare_ties"), 0)

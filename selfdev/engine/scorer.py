@@ -94,6 +94,11 @@ def score(
 ) -> Score:
     """Score of the seed with these weights swapped in (empty: the seed itself)."""
     engine.swap(tensors)
+    return ask(engine, exam, done)
+
+
+def ask(engine: Answering, exam: Exam, done: Callable[[int], None] | None = None) -> Score:
+    """Score of the weights that are in the engine now."""
     if exam.source is not None:
         return _asked(exam.source, engine, exam)
     return _answered(engine, exam, done)[0]

@@ -6,7 +6,7 @@ Every result depends on the job alone, never on which worker did it or when.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from selfdev.checkpoints import Checkpoint, ModelView, tensor
 from selfdev.config.task import TaskBesides
 from selfdev.engine import sanity
+from selfdev.engine.scorer import ask, prepare, score
 from selfdev.engine.scorer import examine as examine_model
-from selfdev.engine.scorer import prepare, score
 from selfdev.errors import SelfdevError
 from selfdev.fingerprint import change, fingerprint, nearest
 from selfdev.gate import gate
@@ -222,17 +222,23 @@ def try_program(code: str, seed: int, exam: ExamName, bar: float, parents: Paren
     gibberish = _gibberish(run.tensors) if exam == "dev" and _state.setup.sanity else None
     if gibberish:
         return Tried(replace(run.outcome, state=State.BAD_WEIGHTS, reason=gibberish[:300]), None)
-    first = _state.setup.first_block
-    if exam != "dev" or not first:
+    parts = blocks(_state.setup.first_block, _state.setup.sizes["dev"])
+    if exam != "dev" or len(parts) == 1:
         return Tried(run.outcome, score(_state.models.engine, _exam(exam), run.tensors))
+    return Tried(run.outcome, _raced(run.tensors, max(bar, _seed_accuracy(on)), parts))
+
+
+def _raced(weights: Mapping[str, Tensor], bar: float, parts: Sequence[tuple[int, int]]) -> Score:
+    """The score on dev, or what there is of it when it can hardly end at the bar."""
+    engine = _state.models.engine
+    engine.swap(weights)  # once: what is computed of the examples before the questions would go with them
     results = Score((), (), _state.setup.lead)
-    n = _state.setup.sizes["dev"]
-    parts = blocks(first, n)
+    n = parts[-1][1]
     for start, stop in parts:
-        results += score(_state.models.engine, _exam("dev", start, stop), run.tensors)
-        if stop < n and is_hopeless(results, max(bar, _seed_accuracy(on)), n, len(parts) - 1):
+        results += ask(engine, _exam("dev", start, stop))
+        if stop < n and is_hopeless(results, bar, n, len(parts) - 1):
             break
-    return Tried(run.outcome, results)
+    return results
 
 
 def examine(subject: Subject, exam: ExamName | TaskBesides) -> Tried:

@@ -19,6 +19,7 @@ PARTS = (
     "scoring",
     "writing",
     "attempts",
+    "commands",
     "sandbox_entry",
     "merge_and_score",
     "big_archive",
@@ -41,6 +42,12 @@ def rows(found: Mapping[str, Any]) -> Iterator[Row]:
         for name in names:
             if name in found.get(part, {}):
                 yield compared(found[part][name], smaller=name == "step")
+    for name, one in found.get("commands", {}).get("commands", {}).items():
+        took, most = one["seconds"], one["goal"]
+        if most is None:
+            yield (name, "", f"{took} s", "", "", "")
+        else:
+            yield line(name, f"{took} s", "", "", most, took <= most, f"≤ {most:g} s")
     for name, one in found.get("sandbox_entry", {}).items():
         if isinstance(one, dict) and "back_to_back" in one:
             took = one["back_to_back"]["median_ms"]
@@ -50,6 +57,10 @@ def rows(found: Mapping[str, Any]) -> Iterator[Row]:
     for name, one in found.get("attempts", {}).get("growth", {}).items():
         slope = one["exponent"]
         yield line(f"seconds per attempt by {name}", f"exponent {slope}", "", "", 1.0, slope <= 1.05, "≤ 1")
+    if "big_archive" in found:
+        slowest, most = max(found["big_archive"]["queries_ms"].values()), 10.0
+        what = f"slowest query of an archive of {found['big_archive']['attempts']:,} attempts"
+        yield line(what, f"{slowest} ms", "", "", most, slowest <= most, f"≤ {most:g} ms")
 
 
 def merging(found: Mapping[str, Any]) -> Iterator[Row]:

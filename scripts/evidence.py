@@ -1,7 +1,7 @@
 """Six claims about the loop, measured on the lab over several searches; writes EVIDENCE.md.
 
-    python scripts/evidence.py --out runs/evidence                         (several hours on two cores)
-    python scripts/evidence.py --out runs/evidence --stages arena,runs,learning    (about two)
+    python scripts/evidence.py --out runs/evidence                         (a hundred minutes on two cores)
+    python scripts/evidence.py --out runs/evidence --stages arena,runs,learning    (an hour)
 
 Stages: `arena` is selfdev lab check; `runs` the searches of configs/lab.yaml with seeds 0, 1, ...; `learning`
 fresh programs of each run's factories and of the untrained one at equal temperature; `controls` the searches

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import commands
+import common
 import pytest
 import torch
 
@@ -39,6 +41,13 @@ FOUND: dict[str, Any] = {
     },
     "sandbox_entry": {"machine": MACHINE, "1M": {"back_to_back": {"median_ms": 9.5}}},
     "attempts": {"growth": {"questions": {"exponent": 0.9}}},
+    "commands": {
+        "commands": {
+            "selfdev --help": {"seconds": 0.3, "goal": 0.25},
+            "lm_eval --help": {"seconds": 1, "goal": None},
+        }
+    },
+    "big_archive": {"attempts": 100_000, "queries_ms": {"attempt by id": 0.01, "questions asked": 1.5}},
 }  # fmt: skip
 
 
@@ -55,8 +64,11 @@ def test_every_measured_goal_has_a_line_that_says_whether_it_was_reached(table: 
         ("merge, linear", "2.0 s", "limit 1.0 s", "2.0", "≤ 1.4", "no"),
         ("merge in the loop, linear", "1.2 s", "bare torch 1.0 s", "1.2", "≤ 1.25", "yes"),
         ("seconds per step, TRL", "1.4", "bare 1.0", "1.4", "≤ 1.3", "no"),
+        ("selfdev --help", "0.3 s", "", "", "≤ 0.25 s", "no"),
+        ("lm_eval --help", "", "1 s", "", "", ""),
         ("program started, models of 1M", "9.5 ms", "", "", "≤ 15 ms", "yes"),
         ("seconds per attempt by questions", "exponent 0.9", "", "", "≤ 1", "yes"),
+        ("slowest query of an archive of 100,000 attempts", "1.5 ms", "", "", "≤ 10 ms", "yes"),
     ]
 
 
@@ -83,3 +95,14 @@ def test_the_bare_step_adds_up_labelled_tokens_only(monkeypatch: pytest.MonkeyPa
     expected = torch.log(torch.tensor(0.7 * 0.4))
     torch.testing.assert_close(sums, expected[None])
     torch.testing.assert_close(means, expected[None] / 2)
+
+
+def test_commands_have_medians_and_peers_no_goal() -> None:
+    found = commands.told({"selfdev --help": [0.1, 0.3, 0.2], "lm_eval --help": [1.0, 3.0, 2.0]})
+    assert found["selfdev --help"] == {"seconds": 0.2, "goal": 0.25, "runs": [0.1, 0.3, 0.2]}
+    assert (found["lm_eval --help"]["seconds"], found["lm_eval --help"]["goal"]) == (2.0, None)
+
+
+def test_our_commands_are_those_that_are_installed() -> None:
+    help_ = common.watched(commands.ours("--help"))
+    assert "merge" in help_.output

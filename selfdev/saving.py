@@ -80,7 +80,7 @@ def save_program(
     config: Config, attempt: Attempt, seed: Checkpoint, experts: Sequence[Checkpoint], out: Path, card: str
 ) -> None:
     """Write what a program makes of a seed and experts as a checkpoint, whole or not at all."""
-    limits = Limits(config.sandbox.seconds, config.sandbox.memory_gb)
+    limits = Limits(config.sandbox.seconds, config.sandbox.memory_gb, config.threads)
     models = views(seed, experts, config.models.scope, dtype_of(config))
     with Sandbox({"models": models}, limits, accept_weaker=config.sandbox.accept_weaker) as sandbox:
         run = sandbox.run(Program(attempt.code), attempt.seed)

@@ -14,7 +14,7 @@ import torch
 from conftest import Family
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from writing_family import PROGRAMS, build
+from writing_family import HEAD, PROGRAMS, build
 from writing_run import rows, settings
 
 from selfdev import api, run
@@ -24,11 +24,12 @@ from selfdev.config.config import load_config
 from selfdev.errors import SelfdevError
 from selfdev.gate import gate
 from selfdev.interrupt import Stop
-from selfdev.records import State
+from selfdev.records import Attempt, Outcome, State
 from selfdev.results import RunResult
 from selfdev.run import run_config
 from selfdev.sandbox import protections
 from selfdev.sandbox.layers import in_words, missing
+from selfdev.saving import save_program
 from selfdev.stats import wilson
 from selfdev.store.archive import Archive
 
@@ -50,6 +51,15 @@ def archive(finished: tuple[Path, RunResult]) -> Any:
     opened = Archive(finished[0] / "archive.sqlite")
     yield opened
     opened.close()
+
+
+def test_the_winner_is_merged_again_with_the_threads_it_was_scored_with(root: Path, tmp_path: Path) -> None:
+    config = settings(root, threads=2)
+    code = HEAD + "    assert torch.get_num_threads() == 2\n    return dict(seed)\n"
+    best = Attempt(1, "factory", 1, 0, "", code, code, 0, Outcome(State.MERGED))
+    seed, *experts = (open_checkpoint(root / name, name) for name in ("seed", "good", "bad"))
+    save_program(config, best, seed, experts, tmp_path / "model", "card")
+    assert load_file(tmp_path / "model" / "model.safetensors").keys() == seed.slots.keys()
 
 
 def test_the_run_folder_is_as_designed(finished: tuple[Path, RunResult]) -> None:

@@ -96,6 +96,13 @@ def test_a_copy_of_the_good_expert_has_every_answer(workers: Workers) -> None:
     assert (tried.score.correct, tried.score.n) == (10, 10)
 
 
+def test_programs_have_the_threads_of_their_worker(setup: Setup) -> None:
+    code = HEAD + "    assert torch.get_num_threads() == 2\n    return dict(seed)\n"
+    with Workers(replace(setup, threads=2), 1) as pair:
+        (_, tried), *_ = pair.try_programs([(code, 0, "dev")])
+    assert tried.outcome.copy_of == "seed"
+
+
 @pytest.mark.parametrize("exam", ["dev", "finalist_dev", "test"])
 def test_checkpoints_are_scored_as_they_are(workers: Workers, setup: Setup, exam: ExamName) -> None:
     seed, good = setup.seed, setup.experts[0]

@@ -237,7 +237,7 @@ class Config(Section):
     ray: Ray | None = Field(
         default=None, description="Workers on a Ray cluster; by default processes of this machine. Ours."
     )
-    threads: int = Field(default=1, ge=1, description="Torch threads of each process.")
+    threads: int = Field(default=1, ge=1, description="Torch threads of each worker, and of its programs.")
     device: Device = Field(
         default="auto",
         description="On what models write and answer; auto: on GPUs where there are any, one for each worker"

@@ -88,7 +88,7 @@ def on_bench(
         opened = open_models(config)
         check_questions(config)
         models = as_files(opened, scratch / "experts")
-        limits = Limits(config.sandbox.seconds, config.sandbox.memory_gb)
+        limits = Limits(config.sandbox.seconds, config.sandbox.memory_gb, config.threads)
         weaker = config.sandbox.accept_weaker
         with Bench(models.shown, scratch, limits, subject.seed, real=True, accept_weaker=weaker) as bench:
             yield bench, models.shown, models, _settle(bench, subject)

@@ -26,7 +26,8 @@ MAX_OUTPUT = 256_000  # bytes of stdout and stderr together
 TAIL = 2_000  # of which this many are kept
 # A program sees these and no other environment variables; they were given to the server when it started.
 ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",  # until a program may have more
+    "OMP_WAIT_POLICY": "passive",  # threads that wait would spin, and take the work's own time on busy cores
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",

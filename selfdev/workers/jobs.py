@@ -142,7 +142,7 @@ def _made(setup: Setup) -> _State:
 
 def _opened(setup: Setup, parents: Parents) -> Merging:
     check_files(parents)
-    limits = Limits(setup.seconds, setup.memory_gb)
+    limits = Limits(setup.seconds, setup.memory_gb, setup.threads)
     return open_merging(parents, setup.scope, setup.dtype, limits, setup.accept_weaker, setup.known)
 
 

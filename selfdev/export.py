@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from selfdev.library import load_program
 from selfdev.locality import WHOLE, dependence, probe_sets
 from selfdev.records import Program, State
 from selfdev.sandbox import Limits, Sandbox
+from selfdev.store.temporary import temporary_folder
 
 TARGETS = ("mergekit",)
 # The probes' parameters: two layers, so that a program which looks at its neighbours is seen to do so.
@@ -146,8 +146,8 @@ def _measure(program: Program, experts: int, accept_weaker: bool) -> tuple[bool,
         TensorSlot(name, "F32", (8,) if "norm" in name else (8, 8), Path(), 0, 0) for name in PROBES
     )
     names = ["seed", *(f"expert_{place}" for place in range(1, experts + 1))]
-    with tempfile.TemporaryDirectory(prefix="selfdev-") as scratch:
-        probes = make_probes([ModelView(name, slots) for name in names], Path(scratch))
+    with temporary_folder() as scratch:
+        probes = make_probes([ModelView(name, slots) for name in names], scratch)
         sets = probe_sets(probes, [[name] for name in PROBES])
         with Sandbox(sets, Limits(20.0, 4.0), accept_weaker=accept_weaker) as sandbox:
             crashed = sandbox.run(program, 0, on=WHOLE).outcome.state is State.CRASHED

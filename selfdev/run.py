@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +39,7 @@ from selfdev.saving import dtype_of, line_of, promote_winner, save_best
 from selfdev.store.archive import Archive
 from selfdev.store.folder import open_archive
 from selfdev.store.inputs import settle_inputs
+from selfdev.store.temporary import temporary_folder
 from selfdev.tasks.questions import exam_questions
 from selfdev.tasks.tasks import Task, besides_problems, load_task
 from selfdev.workers.workers import Setup, Workers
@@ -219,16 +219,17 @@ def staffed(config: Config, models: Models | None = None) -> Iterator[tuple[Mode
 def scratch_folder(config: Config | None) -> Iterator[str]:
     """A folder for what all workers see and nobody keeps."""
     place = config.ray.scratch if config and config.ray else None
-    try:
-        made = tempfile.TemporaryDirectory(prefix="selfdev-", dir=place)
-    except OSError as error:
-        if place is None:
-            raise
-        raise SelfdevError(
-            f"ray.scratch {place} cannot be written ({error.strerror}); give a folder that all machines see."
-        ) from None
-    with made as scratch:
-        yield scratch
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(temporary_folder(Path(place) if place else None))
+        except OSError as error:
+            if place is None:
+                raise
+            raise SelfdevError(
+                f"ray.scratch {place} cannot be written ({error.strerror}); give a folder that all machines"
+                " see."
+            ) from None
+        yield str(made)
 
 
 def make_setup(config: Config, models: Models, probes: tuple[ModelView, ...]) -> Setup:

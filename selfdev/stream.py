@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from selfdev.fingerprint import make_probes
 from selfdev.locality import dependence, only, probe_sets
 from selfdev.records import Outcome, Program, State
 from selfdev.sandbox import Limits, Sandbox, ServerProcess
+from selfdev.store.temporary import temporary_folder
 from selfdev.trusted import InProcess
 
 SLACK = 2.0  # seconds that a whole call may take beyond its program's limit
@@ -56,8 +56,7 @@ def run_program(
         return Sandbox(sets, limits, accept_weaker=accept_weaker, server=ahead)
 
     groups = layer_groups([slot.name for slot in views[0].slots])
-    with tempfile.TemporaryDirectory(prefix="selfdev-") as folder:
-        scratch = Path(folder)
+    with temporary_folder() as scratch:
         sets = {} if known_local else probe_sets(make_probes(views, scratch), groups)
         parts = [only(views, group) for group in groups]
         numbers = count()

@@ -10,12 +10,12 @@ import os
 import pickle
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from selfdev.errors import SelfdevError, one_line
+from selfdev.store.temporary import temporary_folder
 from selfdev.workers.offspring import die_with
 
 STEP = "selfdev step"  # how a line begins that tells of progress
@@ -31,13 +31,13 @@ def apart(
     `tell` gets (steps done, steps in all) and may raise, which ends the processes. SelfdevError with the
     sentence of the work's own, or where it ran out of memory; RuntimeError with its last words otherwise.
     """
-    with tempfile.TemporaryDirectory(prefix="selfdev-") as folder:
-        job = Path(folder) / "job"
+    with temporary_folder() as folder:
+        job = folder / "job"
         job.write_bytes(pickle.dumps((work, args)))
         words = [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(job)]
         words += [str(accelerate)] if accelerate else []
         with (
-            (Path(folder) / "errors").open("w+", encoding="utf-8", errors="replace") as errors,
+            (folder / "errors").open("w+", encoding="utf-8", errors="replace") as errors,
             subprocess.Popen(
                 words,
                 stdout=subprocess.PIPE,
@@ -60,7 +60,7 @@ def apart(
             code = process.wait()
             errors.seek(0)
             said = errors.read()
-        return _result(Path(folder) / "result", code, said)
+        return _result(folder / "result", code, said)
 
 
 def _environment() -> dict[str, str]:

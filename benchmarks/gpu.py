@@ -82,7 +82,7 @@ def _wait(device: str) -> None:
 
 def bandwidth(device: str, mib: int) -> dict[str, float]:
     """Bytes per second to and on the device (there: read and written), operations per second in bfloat16."""
-    here = torch.empty(mib * 2**20, dtype=torch.uint8).random_(0, 255)
+    here = torch.ones(mib * 2**20, dtype=torch.uint8)
     there = here.to(device)
     other = torch.empty_like(there)
     size = float(here.numel())
@@ -166,7 +166,8 @@ def _bare(seed: Checkpoint, experts: Sequence[Checkpoint], names: Sequence[str])
 
 
 def scoring(engine: Engine, work: Work, rates: Mapping[str, float]) -> dict[str, float]:
-    """Tokens per second of answers, of `generate` on the same batch, and of moving weights and cache."""
+    """Tokens per second of answers, with graphs of a step and without, of `generate` on the same batch, and
+    of moving weights and cache."""
     device = engine.device.type
     text = _text(engine.tokenizer, work.prompt)
     prompts = [f"{row} {text}" for row in range(work.rows)]  # with nothing in common that need be read once
@@ -174,18 +175,26 @@ def scoring(engine: Engine, work: Work, rates: Mapping[str, float]) -> dict[str,
     batches = engine.prepare(prompts, [None] * work.rows, work.rows)
     length = batches[0].ids.shape[1]
     first = seconds_of(lambda: engine.answer(batches, 1, rows=work.rows), device, work.rounds)
-    ours = seconds_of(lambda: engine.answer(batches, work.answer, rows=work.rows), device, work.rounds)
+    begin = time.perf_counter()
+    engine.answer(batches, work.answer, rows=work.rows)
+    new = time.perf_counter() - begin
+    ours = seconds_of(lambda: engine.answer(batches, work.answer, rows=work.rows), device, work.rounds, 0)
+    steps, engine.steps = engine.steps, None
+    [whole] = engine.prepare(prompts, [None] * work.rows, work.rows)  # read in one pass
+    plain = seconds_of(lambda: engine.answer([whole], work.answer, rows=work.rows), device, work.rounds)
+    engine.steps = steps
 
     def generate() -> None:
-        told = {"attention_mask": batches[0].mask, "max_new_tokens": work.answer, "do_sample": False}
-        engine.model.generate(batches[0].ids, min_new_tokens=work.answer, pad_token_id=0, **told)
+        told = {"attention_mask": whole.mask, "max_new_tokens": work.answer, "do_sample": False}
+        engine.model.generate(whole.ids, min_new_tokens=work.answer, pad_token_id=0, **told)
 
     theirs = seconds_of(generate, device, work.rounds)
     tokens = work.rows * work.answer
     return {
         "prompt tokens": length, "tokens/s": tokens / ours, "generate tokens/s": tokens / theirs,
         "times generate": theirs / ours, "reading tokens/s": work.rows * length / first,
-        "step ms": 1e3 * (ours - first) / (work.answer - 1),
+        "step ms": 1e3 * (ours - first) / (work.answer - 1), "first time s": new - ours,
+        "step ms without graphs": 1e3 * (plain - first) / (work.answer - 1),
         "step limit ms": 1e3 * _moved(engine, work.rows, length + work.answer / 2, rates),
     }  # fmt: skip
 
@@ -205,7 +214,8 @@ def _moved(engine: Engine, rows: int, length: float, rates: Mapping[str, float])
 
 
 def writing(model: Path, device: str, work: Work, rates: Mapping[str, float]) -> dict[str, float]:
-    """Programs: tokens per second, and of moving weights and cache; GiB at most."""
+    """Programs: tokens per second, with graphs of a step and without, and of moving weights and cache; GiB at
+    most."""
     engine = Engine(model, device)
     engine.ends = frozenset()
     prompt = _text(engine.tokenizer, work.prompt)
@@ -213,13 +223,15 @@ def writing(model: Path, device: str, work: Work, rates: Mapping[str, float]) ->
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     spent = seconds_of(lambda: engine.sample(prompt, 1.0, uniforms), device, rounds=1)
+    peak = torch.cuda.max_memory_allocated() / GIB if device == "cuda" else 0.0
+    engine.steps = None
+    plain = seconds_of(lambda: engine.sample(prompt, 1.0, uniforms), device, rounds=1)
     length = len(engine.tokenizer(prompt).input_ids)
     limit = work.program * _moved(engine, work.rows, length + work.program / 2, rates)
-    peak = torch.cuda.max_memory_allocated() / GIB if device == "cuda" else 0.0
     tokens = work.rows * work.program
     return {
-        "prompt tokens": length, "tokens/s": tokens / spent, "limit tokens/s": tokens / limit,
-        "peak GiB": peak,
+        "prompt tokens": length, "tokens/s": tokens / spent, "without graphs": tokens / plain,
+        "limit tokens/s": tokens / limit, "peak GiB": peak,
     }  # fmt: skip
 
 
@@ -296,16 +308,17 @@ def main() -> None:
     parser.add_argument("--accelerate", type=Path, help="a config of accelerate to train by as well")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
+    begin = time.perf_counter()
     name = torch.cuda.get_device_name() if given.device == "cuda" else "CPU"
-    rates = bandwidth(given.device, 4096 if given.device == "cuda" else 64)
-    print(name, rates, flush=True)
+    rates = bandwidth(given.device, 1024 if given.device == "cuda" else 64)
+    print(f"{time.perf_counter() - begin:.0f} s", name, rates, flush=True)
     results: dict[str, Any] = {"machine": machine("trl") | {"device": name}, "limits": rates, "sizes": {}}
     for size in given.sizes:
         found = results["sizes"].setdefault(size, {})
         work = replace(SMALL if size == "tiny" else FULL, rounds=given.rounds)
         for stage, told in measure(size, work, given.stages, given.device, rates, given.accelerate):
             found[stage] = {name: round(value, 3) for name, value in told.items()}
-            print(size, stage, found[stage], flush=True)
+            print(f"{time.perf_counter() - begin:.0f} s", size, stage, found[stage], flush=True)
             save(given.out, results)
 
 

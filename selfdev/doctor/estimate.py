@@ -20,6 +20,7 @@ KNOWN_TESTS = {"gsm8k": 1319, "math": 5000, "lab": 10_000}
 PROMPT_TOKENS = 700  # of the factory's prompt where no tokenizer can count them
 EXAMPLE_TOKENS = 170  # of a solved example of GSM8K, likewise
 QUESTION_TOKENS = 80
+READ_AT_ONCE = 16_384  # tokens of prompts, by `engine.READ`, whose module needs torch
 _NAMED = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s?([BM])(?![a-z])", re.IGNORECASE)
 
 
@@ -95,15 +96,16 @@ def load_of(config: Config, prompt: int | None, question: int | None, test: int 
 
 
 def big_gpu(config: Config, size: Size, load: Load) -> Rates:
-    """One GPU of 80 GB in bfloat16 (assumed): 150 TFLOP/s, 1.2 TB/s of its memory, 10 GB/s from the host, and
-    1 ms per layer and decoding step to start kernels, during which the ones before may still work."""
-    flops, memory, host = 150e12, 1.2e12, 10e9
+    """One GPU of 80 GB in bfloat16 (assumed): 150 TFLOP/s, 0.8 TB/s of its memory while decoding, 10 GB/s
+    from the host, and at least 0.25 ms per layer and decoding step: the shares of its peaks that a larger
+    GPU reached (benchmarks/SCALING.md)."""
+    flops, memory, host = 150e12, 0.8e12, 10e9
     token = 2 * size.parameters
     weights = size.parameters * size.width
 
     def step(batch: int, length: int) -> float:
         cache = _cache(size, batch, length) * GIB
-        return max((weights + cache) / memory + batch * token / flops, 0.001 * size.layers)
+        return max((weights + cache) / memory, batch * token / flops, 0.00025 * size.layers)
 
     return Rates(
         where="one GPU of 80 GB, assumed",
@@ -156,7 +158,10 @@ def gpu_memory(config: Config, size: Size, load: Load) -> dict[str, float]:
         + _cache(size, config.factory.batch, load.prompt + config.factory.max_new_tokens),
         "merge and score": weights
         + swapped
-        + _cache(size, config.task.batch, load.question + config.task.max_new_tokens),
+        + _cache(size, config.task.batch, load.question + config.task.max_new_tokens)
+        + _cache(
+            size, 1, min(READ_AT_ONCE, config.task.batch * load.question)
+        ),  # prompts while they are read
         "DPO": _training(config, size, load, size.width),
     }
 

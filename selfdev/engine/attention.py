@@ -1,7 +1,8 @@
-"""Attention of one new token per row on CPU: plain products instead of torch's fused kernel.
+"""Attention of one new token per row: plain products instead of torch's fused kernels.
 
-The fused kernel walks over blocks of queries; with a single query per row it takes several times as long.
-Longer passes, masks of another kind and other devices stay with transformers' own function.
+Those walk over blocks of queries: with a single query per row they take several times as long on a CPU, and
+on a GPU a mask has them copy the keys that several heads share once for each head. Longer passes and masks
+of another kind stay with transformers' own function.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from torch import Tensor
 NAME = "selfdev_single_query"
 
 
-def use_for(model: Any) -> None:
-    """Let a transformers model with SDPA attention on CPU use `attend`; any other model is left alone."""
-    if model.device.type != "cpu" or model.config._attn_implementation != "sdpa":
-        return
+def use_for(model: Any) -> bool:
+    """Let a transformers model with SDPA attention use `attend`; whether it does: any other is left alone."""
+    if model.config._attn_implementation != "sdpa":
+        return False
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
+    return True
 
 
 def attend(

@@ -22,10 +22,12 @@ from torch.nn.functional import pad
 from selfdev.engine import attention, llama
 from selfdev.engine.batches import Batch, open_tokenizer, padded, shared_prefix
 from selfdev.engine.cache import RoomyLayer, joined, new_cache, repeated
+from selfdev.engine.steps import FixedCache, Steps
 from selfdev.errors import SelfdevError, one_line
 
 # Taking rows out copies all others, so rows that have ended stay until there are enough of them.
 ROWS = 16
+READ = 16_384  # tokens of prompts that a GPU reads in one pass
 SHARED = 32  # first tokens in common from which it pays to read them apart
 STOP_EVERY = 8  # tokens between two looks for stop strings, which are no longer than this
 
@@ -44,10 +46,13 @@ class _Rows:
 class Engine:
     """A causal language model and its tokenizer, loaded once.
 
-    `dtype` "auto" computes in float32 on a CPU, elsewhere in what is stored.
+    `dtype` "auto" computes in float32 on a CPU, elsewhere in what is stored. `fixed` decodes in buffers that
+    stay where they are; None does on a GPU, where such steps are graphs.
     """
 
-    def __init__(self, path: Path | str, device: str = "cpu", dtype: str = "auto") -> None:
+    def __init__(
+        self, path: Path | str, device: str = "cpu", dtype: str = "auto", fixed: bool | None = None
+    ) -> None:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
@@ -56,7 +61,7 @@ class Engine:
             dtype = "float32"  # few processors have bfloat16 products, and the others take four times as long
         self.model: Any = _model(path, dtype)
         self.model.requires_grad_(False).eval().to(device)
-        attention.use_for(self.model)
+        attends = attention.use_for(self.model)
         self._llama = llama.Llama(self.model) if llama.fits(self.model) else None
         self.device = torch.device(device)
         self.ends = _end_tokens(self.model, self.tokenizer)
@@ -64,6 +69,9 @@ class Engine:
         named = signature(self.model.forward).parameters
         self._cache_name = "cache" if "cache" in named else "past_key_values"
         self._parameters = dict(self.model.named_parameters())
+        fixed = self.device.type == "cuda" if fixed is None else fixed
+        fixed = fixed and attends and new_cache(self.model) is not None
+        self.steps = Steps(self.model, self._cache_name) if fixed else None
         self.tokens = 0  # written so far, in answers and programs
         # A CPU is busy with products in either case: below nine accepted tokens in ten drafts cost it time.
         self.drafts_pay = self.device.type != "cpu"
@@ -102,6 +110,9 @@ class Engine:
         rows = [tuple(ids) for ids in self.tokenizer(list(prompts), add_special_tokens=True).input_ids]
         guesses = [self._draft(draft) for draft in drafts]
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i]) + len(guesses[i]), i))
+        if self.steps is not None and order:
+            # Prompts have a cache of their own first, which so stays small, and a GPU busy all the same.
+            size = min(size, max(1, READ // (len(rows[order[-1]]) + len(guesses[order[-1]]))))
         groups = [order[start : start + size] for start in range(0, len(order), size)]
         shared = shared_prefix(rows)
         if shared < SHARED or len(rows) < 2 or new_cache(self.model) is None:
@@ -123,13 +134,18 @@ class Engine:
         """
         tokens: dict[int, list[int]] = {}
         waiting: list[_Rows] = []
+        if self.steps is not None:
+            self.steps.open(*_extent(batches, limit, rows))
         for batch in batches:
             first = self._first_pass(batch, limit)
             tokens |= zip(first.places, first.results, strict=True)
             going = self._going(first, limit, stops)
-            if sum(len(part.places) for part in (*waiting, going)) > rows:
+            before = sum(len(part.places) for part in waiting)
+            if before + len(going.places) > rows:
                 self._decode(waiting, limit, stops)
-                waiting = []
+                waiting, before = [], 0
+            if self.steps is not None:
+                going.cache = self.steps.lay(going.cache, going.mask, before)
             waiting.append(going)
             if done is not None:
                 done(len(batch.places))
@@ -148,7 +164,11 @@ class Engine:
         prefix = torch.tensor([self.tokenizer(prompt).input_ids], device=self.device)
         logits, cache = self._pass(prefix, new_cache(self.model))
         logits = logits[:, -1].expand(rows, -1)
-        cache.batch_repeat_interleave(rows)
+        if self.steps is not None:
+            self.steps.open(rows, prefix.shape[1] + longest)
+            cache = self.steps.lay(cache, prefix.new_ones(rows, prefix.shape[1]), 0)
+        else:
+            cache.batch_repeat_interleave(rows)
         written: list[list[int]] = [[] for _ in range(rows)]
         alive = torch.arange(rows)
         for step in range(longest):
@@ -196,10 +216,13 @@ class Engine:
 
     def _decode(self, parts: Sequence[_Rows], limit: int, stops: Sequence[str]) -> None:
         """Append greedy tokens until each row has ended; finished rows leave the batch."""
-        for alive in _joined(parts):
+        for alive in _together(parts):
             while alive.results:
                 last = torch.tensor([[row[-1]] for row in alive.results], device=self.device)
-                self._advance(alive, last, torch.ones_like(last), [()] * len(last))
+                alive.mask = torch.cat([alive.mask, torch.ones_like(last)], 1)
+                logits, alive.cache = self._pass(last, alive.cache, alive.mask)
+                for row, token in zip(alive.results, logits.argmax(-1)[:, 0].tolist(), strict=True):
+                    row.append(token)
                 alive = self._going(alive, limit, stops)
 
     def _advance(self, rows: _Rows, ids: Tensor, mask: Tensor, guesses: Sequence[Sequence[int]]) -> None:
@@ -245,6 +268,8 @@ class Engine:
 
     def _pass(self, ids: Tensor, cache: Any, mask: Tensor | None = None, keep: int = 1) -> tuple[Tensor, Any]:
         """Logits [rows, keep, vocabulary] of the last tokens; `mask` [rows, cached + new] may have holes."""
+        if isinstance(cache, FixedCache):
+            return cache.step(ids), cache
         if self._llama is not None:
             return self._llama(ids, cache, mask, keep), cache
         options: dict[str, Any] = {self._cache_name: cache, "use_cache": True, "logits_to_keep": keep}
@@ -285,13 +310,25 @@ def _cut(text: str, stops: Sequence[str]) -> str:
     return text[: min(places)] if places else text
 
 
-def _joined(parts: Sequence[_Rows]) -> list[_Rows]:
+def _extent(batches: Sequence[Batch], limit: int, rows: int) -> tuple[int, int]:
+    """Most rows that are decoded together, and most columns of a prompt, its draft and its answer."""
+    sizes = [len(batch.places) for batch in batches]
+    drafts = max((len(draft) for batch in batches for draft in batch.drafts), default=0)
+    columns = max((batch.length for batch in batches), default=0) + min(drafts, limit) + limit
+    return max([min(rows, sum(sizes)), *sizes]), columns
+
+
+def _together(parts: Sequence[_Rows]) -> list[_Rows]:
     """Rows of several batches as one, padded on the left; those of a model that forgets tokens stay apart."""
     parts = [part for part in parts if part.places]
-    if len(parts) < 2 or any(not isinstance(part.cache.layers[0], RoomyLayer) for part in parts):
+    if len(parts) < 2:
+        return list(parts)
+    caches = [part.cache for part in parts]
+    fixed = isinstance(caches[0], FixedCache)
+    if not fixed and any(not isinstance(cache.layers[0], RoomyLayer) for cache in caches):
         return list(parts)
     width = max(part.mask.shape[1] for part in parts)
     mask = torch.cat([pad(part.mask, (width - part.mask.shape[1], 0)) for part in parts])
     places = tuple(place for part in parts for place in part.places)
     results = [row for part in parts for row in part.results]
-    return [_Rows(places, results, mask, joined([part.cache for part in parts], width))]
+    return [_Rows(places, results, mask, FixedCache.together(caches) if fixed else joined(caches, width))]

@@ -43,7 +43,7 @@ def merge_models(models, device):
     scale = LAMBDA
     if NORMALIZE and abs(sum(weights)) >= 1e-8:
         scale = LAMBDA / sum(weights)
-    chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
+    chunk = 2**18 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
     start = torch.initial_seed()  # each tensor has numbers of its own, whatever comes before it
     generator = torch.Generator(device)
     merged = {}

@@ -41,7 +41,7 @@ def merge_models(models, device):
     densities = DENSITY if isinstance(DENSITY, (list, tuple)) else [DENSITY] * len(experts)
     if len(weights) != len(experts) or len(densities) != len(experts):
         raise ValueError(f"WEIGHT and DENSITY need one number or {len(experts)}, one per expert")
-    chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
+    chunk = 2**18 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
     start = torch.initial_seed()  # each tensor has numbers of its own, whatever comes before it
     generator = torch.Generator(device)
     merged = {}

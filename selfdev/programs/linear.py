@@ -15,7 +15,7 @@ def merge_models(models, device):
     if len(weights) != len(models):
         raise ValueError(f"WEIGHT needs one number or {len(models)}, the seed's first")
     scale = 1.0 / sum(weights) if NORMALIZE else 1.0
-    chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
+    chunk = 2**18 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
     merged = {}
     for name, first in models["seed"].items():
         merged[name] = torch.empty(first.shape, dtype=first.dtype, device=device)

@@ -51,7 +51,7 @@ def merge_models(models, device):
     count = len(experts)
     if count < 2:
         raise ValueError("Model Stock compares experts; it needs at least two")
-    chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
+    chunk = 2**18 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
     merged = {}
     for name, first in seed.items():
         wise = FILTER_WISE and first.dim() > 1

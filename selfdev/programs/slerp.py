@@ -16,7 +16,7 @@ def merge_models(models, device):
     experts = [models[n] for n in models if n != "seed"]
     if not 0 <= EXPERT < len(experts):
         raise ValueError(f"EXPERT is {EXPERT}; it must be between 0 and {len(experts) - 1}")
-    chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
+    chunk = 2**18 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
     expert = experts[EXPERT]
     merged = {}
     for name, first in seed.items():

@@ -27,7 +27,7 @@ def merge_models(models, device):
     weights = WEIGHT if isinstance(WEIGHT, (list, tuple)) else [WEIGHT] * len(experts)
     if len(weights) != len(experts):
         raise ValueError(f"WEIGHT needs one number or {len(experts)}, one per expert")
-    chunk = 2**16 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
+    chunk = 2**18 if device.type == "cpu" else 2**40  # values at a time, so that they stay in the cache
     merged = {}
     for name, first in seed.items():
         here = weights_at(name, weights)

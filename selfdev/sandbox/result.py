@@ -78,16 +78,17 @@ class Result:
         """The tensors as an outcome: BAD_WEIGHTS unless every number is finite. Without `named` neither
         their hash nor the model they are a copy of is looked for."""
         tensors = {p.name: layout.tensor(self._area, p.dtype, p.shape, p.offset) for p in self.places}
-        bad = [name for name, tensor in tensors.items() if not finite(tensor)]
+        bad, digest, view = [], merged_digest(), memoryview(self._area)
+        for place in self.places:
+            if not finite(tensors[place.name]):
+                bad.append(place.name)
+            elif named and not bad:  # while the processor has it at hand
+                digest.update(view[place.offset : place.offset + place.nbytes])
         if bad:
             reason = f"{len(bad)} of {len(tensors)} parameters hold NaN or infinity, the first is {bad[0]!r}"
             return Run(Outcome(State.BAD_WEIGHTS, reason[:300], wall, tail), None, entered)
         if not named:
             return Run(Outcome(State.MERGED, "", wall, tail), tensors, entered)
-        digest = merged_digest()
-        view = memoryview(self._area)
-        for place in self.places:
-            digest.update(view[place.offset : place.offset + place.nbytes])
         outcome = Outcome(State.MERGED, "", wall, tail, self._copy_of(tensors), digest.hexdigest())
         return Run(outcome, tensors, entered)
 

@@ -9,7 +9,7 @@ simulated: they wait on no process, and their clock jumps to the next event. A j
   for one GPU of 80 GB on configs/paper.yaml (`selfdev.doctor.estimate.big_gpu`: a batch of programs to its
   token limit; merging a 7B model and 100 five-shot questions). Its sigma, 0.5, is ours: nine in ten jobs lie
   between 0.44 and 2.3 times the median;
-- for one attempt in a hundred the sandbox's limit of 600 s instead, 17 times the median (a straggler); what
+- for one attempt in a hundred the sandbox's limit of 600 s instead, 14 times the median (a straggler); what
   the same turn is without them stands beside it;
 - with a chance of one in a hundred a part of that, at which the worker dies; its successor needs a minute to
   load the models, and the job is handed out again. Probes, which are over at once, do not die.

@@ -124,11 +124,13 @@ def in_loop(models: Sequence[Path], rounds: int) -> dict[str, Any]:
             if ended.state != "MERGED":
                 raise RuntimeError(f"linear ended in {ended.state}: {ended.reason}")
 
-        seconds = take_turns({"selfdev": ours, "bare": lambda: combine(paths, into)}, rounds)
+        # Three times as many rounds: a virtual machine's host may take seconds to give memory back.
+        seconds = take_turns({"selfdev": ours, "bare": lambda: combine(paths, into)}, 3 * rounds)
     middle = medians(seconds)
     return {
         "seconds": _rounded(middle),
         "times the bare one": round(middle["selfdev"] / middle["bare"], 2),
+        "fastest runs": round(min(seconds["selfdev"]) / min(seconds["bare"]), 2),
         "goal": IN_LOOP,
         "runs": {name: [round(value, 2) for value in runs] for name, runs in seconds.items()},
     }

@@ -75,6 +75,14 @@ def padded(
     return Batch(tuple(group), ids, mask, tuple(guesses[i] for i in group), rows[group[0]][:shared])
 
 
+def extent(batches: Sequence[Batch], limit: int, rows: int) -> tuple[int, int]:
+    """Most rows that are decoded together, and most columns of a prompt, its draft and its answer."""
+    sizes = [len(batch.places) for batch in batches]
+    drafts = max((len(draft) for batch in batches for draft in batch.drafts), default=0)
+    columns = max((batch.length for batch in batches), default=0) + min(drafts, limit) + limit
+    return max([min(rows, sum(sizes)), *sizes]), columns
+
+
 def shared_prefix(rows: Sequence[tuple[int, ...]]) -> int:
     """How many first tokens all rows have in common, at least one of each being left."""
     if not rows:

@@ -10,18 +10,17 @@ a tie may flip where passes differ in shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from selfdev.engine import attention, llama
-from selfdev.engine.batches import Batch, open_tokenizer, padded, shared_prefix
-from selfdev.engine.cache import RoomyLayer, joined, new_cache, repeated
+from selfdev.engine.batches import Batch, extent, open_tokenizer, padded, shared_prefix
+from selfdev.engine.cache import new_cache, repeated
+from selfdev.engine.rows import Rows, together
 from selfdev.engine.steps import FixedCache, Steps
 from selfdev.errors import SelfdevError, one_line
 
@@ -30,17 +29,6 @@ ROWS = 16
 READ = 16_384  # tokens of prompts that a GPU reads in one pass
 SHARED = 32  # first tokens in common from which it pays to read them apart
 STOP_EVERY = 8  # tokens between two looks for stop strings, which are no longer than this
-
-
-@dataclass(slots=True)
-class _Rows:
-    """Answers on their way: `places` in the question list, tokens so far, mask [rows, columns], and keys and
-    values."""
-
-    places: tuple[int, ...]
-    results: list[list[int]]
-    mask: Tensor
-    cache: Any
 
 
 class Engine:
@@ -133,9 +121,9 @@ class Engine:
         Rows that go on after their batch's first pass are collected, up to `rows`, and decoded together.
         """
         tokens: dict[int, list[int]] = {}
-        waiting: list[_Rows] = []
+        waiting: list[Rows] = []
         if self.steps is not None:
-            self.steps.open(*_extent(batches, limit, rows))
+            self.steps.open(*extent(batches, limit, rows))
         for batch in batches:
             first = self._first_pass(batch, limit)
             tokens |= zip(first.places, first.results, strict=True)
@@ -195,13 +183,13 @@ class Engine:
         ids = self.tokenizer(" " + text, add_special_tokens=False).input_ids
         return (*ids, min(self.ends))
 
-    def _first_pass(self, batch: Batch, limit: int) -> _Rows:
+    def _first_pass(self, batch: Batch, limit: int) -> Rows:
         """Prompts and drafts in one pass: of each row the accepted part of its draft and one token more."""
         cache = self._after(batch.prefix, len(batch.places))
         # A layer that forgets old tokens would count refused ones among the latest: there, no drafts.
         drafts = batch.drafts if cache is not None else ((),) * len(batch.places)
         known = batch.mask.new_ones(len(drafts), len(batch.prefix))
-        rows = _Rows(batch.places, [[] for _ in drafts], known, cache)
+        rows = Rows(batch.places, [[] for _ in drafts], known, cache)
         self._advance(rows, batch.ids, batch.mask, [draft[:limit] for draft in drafts])
         return rows
 
@@ -214,9 +202,9 @@ class Engine:
             self._prefixes[prefix] = self._pass(ids, new_cache(self.model))[1]
         return repeated(self._prefixes[prefix], rows)
 
-    def _decode(self, parts: Sequence[_Rows], limit: int, stops: Sequence[str]) -> None:
+    def _decode(self, parts: Sequence[Rows], limit: int, stops: Sequence[str]) -> None:
         """Append greedy tokens until each row has ended; finished rows leave the batch."""
-        for alive in _together(parts):
+        for alive in together(parts):
             while alive.results:
                 last = torch.tensor([[row[-1]] for row in alive.results], device=self.device)
                 alive.mask = torch.cat([alive.mask, torch.ones_like(last)], 1)
@@ -225,7 +213,7 @@ class Engine:
                     row.append(token)
                 alive = self._going(alive, limit, stops)
 
-    def _advance(self, rows: _Rows, ids: Tensor, mask: Tensor, guesses: Sequence[Sequence[int]]) -> None:
+    def _advance(self, rows: Rows, ids: Tensor, mask: Tensor, guesses: Sequence[Sequence[int]]) -> None:
         """One pass over known tokens `ids` [rows, new] and a guess of what follows: each row gets the part of
         its guess that the model agrees with, and the model's next token."""
         width = max(1, *map(len, guesses))
@@ -243,7 +231,7 @@ class Engine:
         mask[:, mask.shape[1] - (width - 1) :] = (place < agreed[:, None]).long()
         rows.mask = mask
 
-    def _going(self, rows: _Rows, limit: int, stops: Sequence[str]) -> _Rows:
+    def _going(self, rows: Rows, limit: int, stops: Sequence[str]) -> Rows:
         """The rows that have not ended, and some that have: their number is a multiple of `ROWS`."""
         ended = [self._ended(row, limit, stops) for row in rows.results]
         going = [i for i, over in enumerate(ended) if not over]
@@ -254,7 +242,7 @@ class Engine:
         keep = torch.tensor(going, dtype=torch.int64, device=self.device)
         rows.cache.batch_select_indices(keep)
         places, results = tuple(rows.places[i] for i in going), [rows.results[i] for i in going]
-        return _Rows(places, results, rows.mask[keep], rows.cache)
+        return Rows(places, results, rows.mask[keep], rows.cache)
 
     def _ended(self, ids: list[int], limit: int, stops: Sequence[str]) -> bool:
         # An accepted draft has its end token inside, with the model's next choice behind it.
@@ -308,27 +296,3 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 def _cut(text: str, stops: Sequence[str]) -> str:
     places = [text.find(stop) for stop in stops if stop in text]
     return text[: min(places)] if places else text
-
-
-def _extent(batches: Sequence[Batch], limit: int, rows: int) -> tuple[int, int]:
-    """Most rows that are decoded together, and most columns of a prompt, its draft and its answer."""
-    sizes = [len(batch.places) for batch in batches]
-    drafts = max((len(draft) for batch in batches for draft in batch.drafts), default=0)
-    columns = max((batch.length for batch in batches), default=0) + min(drafts, limit) + limit
-    return max([min(rows, sum(sizes)), *sizes]), columns
-
-
-def _together(parts: Sequence[_Rows]) -> list[_Rows]:
-    """Rows of several batches as one, padded on the left; those of a model that forgets tokens stay apart."""
-    parts = [part for part in parts if part.places]
-    if len(parts) < 2:
-        return list(parts)
-    caches = [part.cache for part in parts]
-    fixed = isinstance(caches[0], FixedCache)
-    if not fixed and any(not isinstance(cache.layers[0], RoomyLayer) for cache in caches):
-        return list(parts)
-    width = max(part.mask.shape[1] for part in parts)
-    mask = torch.cat([pad(part.mask, (width - part.mask.shape[1], 0)) for part in parts])
-    places = tuple(place for part in parts for place in part.places)
-    results = [row for part in parts for row in part.results]
-    return [_Rows(places, results, mask, FixedCache.together(caches) if fixed else joined(caches, width))]

@@ -15,16 +15,16 @@ def task_vectors(base, experts, device):
     """Part of the task vectors [experts, rows, columns]; `base` is the seed's part [rows, columns]."""
     vectors = torch.empty(len(experts), *base.shape, device=device)
     for vector, expert in zip(vectors, experts, strict=True):
-        torch.sub(expert.to(device).float(), base, out=vector)
+        vector.copy_(expert).sub_(base)
     return vectors
 
 
 def average(base, experts, device):
-    """The mean of the task vectors, without keeping them."""
+    """The mean of the task vectors, without making them."""
     total = torch.zeros_like(base)
     for expert in experts:
-        total.add_(expert.to(device).float() - base)
-    return total.div_(len(experts))
+        total.add_(expert.to(device))
+    return total.div_(len(experts)).sub_(base)
 
 
 def dots(vectors):

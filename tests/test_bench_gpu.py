@@ -16,7 +16,8 @@ def test_stages_are_measured_on_a_real_model() -> None:
     stages = ("writing", "scoring", "merging")
     found = dict(gpu.measure("tiny", gpu.SMALL, stages, "cpu", RATES, None))
     assert list(found) == list(stages)
-    assert all(value > 0 for stage in found.values() for name, value in stage.items() if name != "peak GiB")
+    of_gpus = {"peak GiB", "first time s"}  # the latter beyond any other time, which is for graphs
+    assert all(v > 0 for stage in found.values() for name, v in stage.items() if name not in of_gpus)
     hidden, layers, mlp = gpu.SIZES["tiny"]
     scope = layers * 3 * hidden * mlp * 2  # bytes of gate, up and down in 16 bits
     assert found["merging"]["GB in scope"] == scope / 1e9

@@ -79,3 +79,35 @@ def write_models(folder: Path, shape: Shape, count: int) -> list[Path]:
         (path / "config.json").write_text(json.dumps(shape.config()))
         paths.append(path)
     return paths
+
+
+def write_llamas(
+    folder: Path, sizes: tuple[int, int, int], count: int, like: Path, device: str
+) -> list[Path]:
+    """A seed and experts of a Llama's shape with 8 key heads, random weights made on the device; `sizes` are
+    hidden, layers and MLP, config and tokenizer otherwise those of `like`."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    hidden, layers, mlp = sizes
+    config = AutoConfig.from_pretrained(like)
+    heads = hidden // 128
+    config.update({
+        "hidden_size": hidden, "num_hidden_layers": layers, "intermediate_size": mlp, "head_dim": 128,
+        "num_attention_heads": heads, "num_key_value_heads": min(8, heads), "vocab_size": 32_000,
+        "tie_word_embeddings": False, "max_position_embeddings": 4096,
+    })  # fmt: skip
+    paths = []
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.to_empty(device=device)
+    for number in range(count):
+        for values in model.parameters():
+            if number == 0:
+                values.data.normal_(0, 0.02)
+            else:
+                values.data += torch.randn_like(values) * 0.002
+        paths.append(folder / str(number))
+        model.save_pretrained(paths[-1], max_shard_size="20GB")
+        AutoTokenizer.from_pretrained(like).save_pretrained(paths[-1])
+    return paths

@@ -26,6 +26,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "8")
 
 import torch
+from checkpoints import write_llamas
 from common import GIB, machine, save
 
 from selfdev.api import model_path
@@ -43,7 +44,6 @@ OUT = Path(__file__).parent / "gpu.json"
 LAB = model_path("lab:a/seed")  # its tokenizer and architecture
 SIZES = {"tiny": (128, 2, 352), "1B": (2048, 22, 5632), "7B": (4096, 32, 14_336)}  # hidden, layers, MLP
 STAGES = ("training", "writing", "scoring", "merging")
-VOCABULARY = 32_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,35 +97,6 @@ def bandwidth(device: str, mib: int) -> dict[str, float]:
     a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
     found["TFLOP/s"] = 2 * n**3 / seconds_of(lambda: a @ b, device, 10, warm=3) / 1e12
     return {name: round(value, 1) for name, value in found.items()}
-
-
-def random_models(folder: Path, size: str, count: int, device: str) -> list[Path]:
-    """A seed and experts of a Llama's shape with 8 key heads, random weights made on the device."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    hidden, layers, mlp = SIZES[size]
-    config = AutoConfig.from_pretrained(LAB)
-    heads = hidden // 128
-    config.update({
-        "hidden_size": hidden, "num_hidden_layers": layers, "intermediate_size": mlp, "head_dim": 128,
-        "num_attention_heads": heads, "num_key_value_heads": min(8, heads), "vocab_size": VOCABULARY,
-        "tie_word_embeddings": False, "max_position_embeddings": 4096,
-    })  # fmt: skip
-    paths = []
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.to_empty(device=device)
-    for number in range(count):
-        for values in model.parameters():
-            if number == 0:
-                values.data.normal_(0, 0.02)
-            else:
-                values.data += torch.randn_like(values) * 0.002
-        paths.append(folder / str(number))
-        model.save_pretrained(paths[-1], max_shard_size="20GB")
-        AutoTokenizer.from_pretrained(LAB).save_pretrained(paths[-1])
-    return paths
 
 
 def merging(models: Sequence[Path], engine: Engine, rates: Mapping[str, float]) -> dict[str, float]:
@@ -283,7 +254,7 @@ def measure(
 ) -> Iterator[Any]:  # fmt: skip
     """Each stage of one size and its figures, as they are found."""
     with tempfile.TemporaryDirectory(prefix="selfdev-bench-", dir="/dev/shm") as folder:
-        models = random_models(Path(folder), size, 4 if "merging" in stages else 1, device)
+        models = write_llamas(Path(folder), SIZES[size], 4 if "merging" in stages else 1, LAB, device)
         if device == "cuda":
             torch.cuda.empty_cache()
         if "training" in stages:

@@ -43,6 +43,7 @@ TIMES = {  # mergekit's time divided by ours, at least
     "linear": 3, "task_arithmetic": 3, "model_stock": 3, "slerp": 3, "ties": 10, "dare_ties": 6
 }  # fmt: skip
 MEMORY = 0.5  # our peak memory divided by mergekit's, at most
+LOOP = "loop"
 IN_LOOP = 1.25  # our time of a linear merge in the loop divided by a bare one's, at most
 OVER_LIMIT = 1.4  # our time of a linear merge divided by the limit's, at most
 # What both are told; mergekit's names are those of its files.
@@ -208,7 +209,7 @@ def main() -> None:
     """Make the models, merge them by turns, write benchmarks/merging.json."""
     parser = argparse.ArgumentParser(description="selfdev merge beside mergekit and the machine's limit.")
     parser.add_argument("--size", choices=SIZES, default="0.5B")
-    parser.add_argument("--method", action="append", choices=TIMES, help="by default all")
+    parser.add_argument("--method", action="append", choices=(*TIMES, LOOP), help="by default all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
@@ -220,10 +221,11 @@ def main() -> None:
     where = machine("safetensors") | version("mergekit")
     with tempfile.TemporaryDirectory(prefix="selfdev-bench-") as root:
         models = write_models(Path(root), shape, 1 + EXPERTS)
-        for method in given.method or TIMES:
+        asked = given.method or [*TIMES, LOOP]
+        for method in (method for method in TIMES if method in asked):
             methods[method] = measure(method, models, Path(root), given.rounds)
             show(method, methods[method])
-        loop = before.get("loop") if given.method else in_loop(models, given.rounds)
+        loop = in_loop(models, given.rounds) if LOOP in asked else before.get("loop")
     if loop:
         print(f"in the loop: {loop['times the bare one']} x bare torch (goal {IN_LOOP})")
     save(given.out, about | {"machine": where, "methods": methods, "loop": loop})

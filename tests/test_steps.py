@@ -90,3 +90,15 @@ def test_a_gpu_reads_long_prompts_in_small_batches(fixed: Engine, monkeypatch: p
 def test_samples_are_the_same(plain: Engine, fixed: Engine) -> None:
     numbers = torch.rand(20, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert fixed.sample("7 plus", 1.0, numbers) == plain.sample("7 plus", 1.0, numbers)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_answers_as_a_cpu_does(path: Path, plain: Engine) -> None:
+    # In float32; bfloat16 has ties. Batches of several sizes take several graphs, swaps leave them valid.
+    engine = Engine(path, "cuda")
+    steps_of(engine)
+    weights = {name: value.detach().clone() for name, value in engine.model.named_parameters()}
+    for count in (3, 70, 17):
+        engine.swap(weights)
+        assert answers(engine, prompts(count), size=count) == answers(plain, prompts(count), size=count)
+    assert any(key[0] > ROWS for key in steps_of(engine)._runs)

@@ -153,15 +153,12 @@ def gpu_memory(config: Config, size: Size, load: Load) -> dict[str, float]:
     """GiB of GPU memory by phase, models in their stored dtype."""
     weights = size.parameters * size.width / GIB
     swapped = size.scope * size.width / GIB  # the seed's own values, kept to go back to
+    writing = _cache(size, config.factory.batch, load.prompt + config.factory.max_new_tokens)
+    answering = _cache(size, config.task.batch, load.question + config.task.max_new_tokens)
+    reading = _cache(size, 1, min(READ_AT_ONCE, config.task.batch * load.question))
     return {
-        "write programs": weights
-        + _cache(size, config.factory.batch, load.prompt + config.factory.max_new_tokens),
-        "merge and score": weights
-        + swapped
-        + _cache(size, config.task.batch, load.question + config.task.max_new_tokens)
-        + _cache(
-            size, 1, min(READ_AT_ONCE, config.task.batch * load.question)
-        ),  # prompts while they are read
+        "write programs": weights + writing,
+        "merge and score": weights + swapped + answering + reading,
         "DPO": _training(config, size, load, size.width),
     }
 
